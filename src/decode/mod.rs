@@ -1,0 +1,1 @@
+//! Bytes to records: lines, the JSON path, the canonical ID. Pure, no I/O.

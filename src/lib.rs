@@ -1,0 +1,48 @@
+//! Makes each event count once.
+//!
+//! Delivery is at-least-once nearly everywhere: webhooks are re-sent, clients retry, brokers redeliver, files are
+//! replayed. This crate remembers event IDs for a window of time and answers one question fast: *is this the first
+//! time?*
+//!
+//! ```
+//! use dedupd::{Deduplicator, Verdict};
+//! use std::time::Duration;
+//!
+//! let dedup = Deduplicator::builder().window(Duration::from_secs(3600)).build()?;
+//! assert_eq!(dedup.observe(b"evt_1"), Verdict::FirstSeen);
+//! assert_eq!(dedup.observe(b"evt_1"), Verdict::Duplicate);
+//! # Ok::<(), dedupd::Error>(())
+//! ```
+//!
+//! The [`guide`] explains the promises and the machinery; the modules below stand in the order that an event takes
+//! through them.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![deny(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+#[cfg(not(unix))]
+compile_error!("dedupd needs a Unix system: Linux is proven, other Unix systems compile");
+
+pub mod guide;
+
+pub mod decode;
+mod dedup;
+pub mod event;
+pub mod queue;
+pub mod sink;
+mod sync;
+pub mod time;
+mod window;
+
+pub use dedup::{BuildError, Builder, Deduplicator, Error, Reservation, Stats, WhenFull};
+pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
+pub use sink::{Sink, SinkError};
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};
