@@ -21,7 +21,7 @@ pub fn append(out: &mut Vec<u8>, options: &Options, number: u64, retry: Option<u
     let turn = retry.as_mut().map_or(0, |r| if r.below(4) == 0 { r.below(members.len() as u64) as usize } else { 0 });
 
     let start = out.len();
-    let spaced = retry.as_mut().map_or(number % 5 == 0, |r| r.below(2) == 0);
+    let spaced = retry.as_mut().map_or(number.is_multiple_of(5), |r| r.below(2) == 0);
     let mut object = Object { out, spaced, filler_at: None };
     object.out.push(b'{');
     for step in 0..members.len() {
