@@ -1,0 +1,134 @@
+//! Follows the wanted paths through a line while an engine walks it.
+//!
+//! A path is followed by one number, how many of its steps the open containers have matched: the container at depth
+//! `matched + 1` is the one that its next step looks into. That is enough because a container on a path can only be
+//! left by closing it. Offsets only are kept; what stands there is read once the whole line is known to be valid.
+
+use super::check::Observer;
+use super::key::Part;
+use super::path::Path;
+use super::text::Text;
+
+/// The paths of a decoder and where the present line has them.
+pub(super) struct Search {
+    wanted: Vec<Wanted>,
+    /// The paths of the first part come first, and so on.
+    parts: Vec<std::ops::Range<usize>>,
+}
+
+/// One path and where the present line has it.
+pub(super) struct Wanted {
+    path: Path,
+    matched: usize,
+    /// Bit `n`: the step `n` was met in this line.
+    seen: u64,
+    /// The value that the steps so far lead to, when a container there would be entered.
+    pending: Option<usize>,
+    value_at: Option<usize>,
+    again_at: Option<usize>,
+}
+
+impl Search {
+    pub(super) fn new(parts: &[Part]) -> Self {
+        let mut wanted = Vec::new();
+        let ranges = parts.iter().map(|part| {
+            let first = wanted.len();
+            wanted.extend(part.alternatives.iter().cloned().map(Wanted::new));
+            first..wanted.len()
+        });
+        Self { parts: ranges.collect(), wanted }
+    }
+
+    /// Forgets the present line.
+    #[inline]
+    pub(super) fn reset(&mut self) {
+        for wanted in &mut self.wanted {
+            (wanted.matched, wanted.seen) = (0, 0);
+            (wanted.pending, wanted.value_at, wanted.again_at) = (None, None, None);
+        }
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The alternatives of one part, in order.
+    #[inline]
+    pub(super) fn alternatives(&self, part: usize) -> &[Wanted] {
+        &self.wanted[self.parts[part].clone()]
+    }
+
+    #[inline]
+    fn step(&mut self, depth: usize, value_at: usize, fits: impl Fn(&super::path::Step) -> bool) {
+        for wanted in &mut self.wanted {
+            if wanted.matched + 1 == depth && fits(&wanted.path.steps[wanted.matched]) {
+                wanted.meet(value_at);
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn new(path: Path) -> Self {
+        Self { path, matched: 0, seen: 0, pending: None, value_at: None, again_at: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the path's value starts in the line.
+    pub(super) fn value_at(&self) -> Option<usize> {
+        self.value_at
+    }
+
+    /// Where the second value of a member on the path starts, if one occurs twice.
+    pub(super) fn again_at(&self) -> Option<usize> {
+        self.again_at
+    }
+
+    fn meet(&mut self, value_at: usize) {
+        let step = 1 << self.matched;
+        if self.seen & step != 0 {
+            self.again_at = self.again_at.or(Some(value_at));
+            return;
+        }
+        self.seen |= step;
+        if self.matched + 1 == self.path.steps.len() {
+            self.value_at = Some(value_at);
+        } else {
+            self.pending = Some(value_at);
+        }
+    }
+}
+
+impl Observer for Search {
+    #[inline]
+    fn member(&mut self, depth: usize, name: Text<'_>, value_at: usize) {
+        self.step(depth, value_at, |step| name.is(&step.name));
+    }
+
+    #[inline]
+    fn element(&mut self, depth: usize, index: u32, value_at: usize) {
+        self.step(depth, value_at, |step| step.index == Some(index));
+    }
+
+    #[inline]
+    fn open(&mut self, _depth: usize, at: usize) {
+        for wanted in &mut self.wanted {
+            if wanted.pending == Some(at) {
+                wanted.matched += 1;
+                wanted.pending = None;
+            }
+        }
+    }
+
+    #[inline]
+    fn close(&mut self, depth: usize) {
+        for wanted in &mut self.wanted {
+            if wanted.matched > 0 && wanted.matched + 1 == depth {
+                wanted.matched -= 1;
+            }
+        }
+    }
+}
