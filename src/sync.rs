@@ -1,17 +1,15 @@
-//! The one door to atomics, locks and threads: `std`, or `loom` when built with `--cfg loom`.
+//! The one door to atomics and locks that a model explores: `std`, or `loom` when built with `--cfg loom`.
 //!
-//! Everything that two threads touch is imported from here, so that a model explores the code that ships and not a
-//! copy of it.
+//! What two threads touch in the set and in the queue is imported from here, so that a model runs the code that ships and
+//! not a copy of it.
 
 #[cfg(loom)]
-pub(crate) use loom::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
-    sync::{Arc, Condvar, Mutex, MutexGuard},
-    thread,
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 #[cfg(not(loom))]
-pub(crate) use std::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
-    sync::{Arc, Condvar, Mutex, MutexGuard},
-    thread,
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };

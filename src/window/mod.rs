@@ -1,9 +1,281 @@
-//! The set of fingerprints (placeholder until the table lands).
+//! The set: fingerprints seen within the window, in shards, segments and lines.
+//!
+//! A question is one hash, one lock and one cache line. What that takes, from the outside in:
+//!
+//! - [`hash_ring`]: 1,024 slots of the fingerprint space; the top bits of a fingerprint are its slot and its shard.
+//! - [`shard`]: one lock, its own time, and the answers.
+//! - [`directory`]: from a fingerprint to its segment.
+//! - [`segment`], [`line`]: where an entry stands and what it is made of.
+//! - [`growth`]: segments grow, split, are cleaned and shrink, one at a time.
+//! - [`generations`]: what is remembered, by time and by limits.
+//! - [`memory`]: arenas that are given back whole.
+//! - [`batch`]: many questions at once, so that their cache misses overlap.
+//!
+//! # How sure an answer is
+//! Of the 128 bits of a fingerprint 86 are stored and compared, and its root among at least 1,024 is implied by where it
+//! stands, so two ids are mixed up when about 96 bits agree: with `n` live ids a new one is wrongly called a duplicate with
+//! a chance of `n · 2⁻⁹⁶`. That is below 10⁻²⁰ up to 790 million live ids. (Sets limited to a few thousand ids or to
+//! little memory have fewer roots, and fewer ids to be mixed up with.)
+//!
+//! # What it does not do
+//! It keeps no ids, no order and no exact times, reads no clock, and knows nothing of events or logs.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+mod batch;
+mod directory;
+mod generations;
+mod growth;
+mod hash_ring;
+mod housekeeping;
+mod line;
+mod memory;
+mod segment;
+mod shard;
 
-#[derive(Default)]
-pub(crate) struct Set {
-    pub(crate) seen: Mutex<HashMap<u128, (i64, bool)>>,
+use crossbeam::utils::CachePadded;
+
+use crate::event::Fingerprint;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+use generations::{Generations, Moment};
+use memory::Memory;
+use shard::{Common, Held, Shard};
+
+pub(crate) use batch::{BLOCK, Times};
+pub(crate) use generations::Limits;
+pub(crate) use shard::{Act, Answer, Shape, Tally};
+
+/// The longest lateness, in windows.
+pub(crate) const LATENESS_WINDOWS_MAX: i64 = Generations::LATENESS_WINDOWS_MAX;
+
+/// What a set is made from, already checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Config {
+    pub(crate) limits: Limits,
+    pub(crate) extend: bool,
+    pub(crate) expected_ids: u64,
+    pub(crate) memory_bytes_max: usize,
+    pub(crate) shape: Shape,
 }
+
+/// The time of a question.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum When {
+    /// Processing time: the present.
+    Now(i64),
+    /// Event time, and the present.
+    Event { time: i64, clock: i64 },
+}
+
+/// The set.
+#[derive(Debug)]
+pub(crate) struct Set {
+    shards: Box<[CachePadded<Shard>]>,
+    common: Common,
+    /// Events whose time was too far ahead. Written by any question, read by statistics; relaxed, as it orders nothing.
+    future: AtomicU64,
+    late: AtomicU64,
+    cursor: Mutex<housekeeping::Cursor>,
+}
+
+/// No memory for what was asked for.
+#[derive(Debug)]
+pub(crate) struct TooLittleMemory;
+
+impl Set {
+    pub(crate) fn new(config: &Config) -> Result<Self, TooLittleMemory> {
+        let ring_length = Generations::ring_length(&config.limits);
+        let generations = Generations::new(config.limits);
+        let (era, shape) = (generations.era(), config.shape);
+        let count = 1_usize << shape.shard_bits;
+        let shards: Box<[_]> =
+            (0..count).map(|number| CachePadded::new(Shard::new(number, &shape, era, ring_length))).collect();
+        let overhead = size_of::<Self>() + shards.iter().map(|shard| shard.bytes()).sum::<usize>();
+        let roots = shards.iter().map(|shard| shard.roots.len()).sum();
+        if overhead >= config.memory_bytes_max {
+            return Err(TooLittleMemory);
+        }
+        let memory = Memory::new(config.memory_bytes_max, overhead, roots);
+        let common = Common { generations, memory: Mutex::new(memory), shape, extend: config.extend };
+        let set = Self {
+            shards,
+            common,
+            future: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            cursor: Mutex::new(housekeeping::Cursor::default()),
+        };
+        set.presize(config.expected_ids)?;
+        Ok(set)
+    }
+
+    fn presize(&self, ids: u64) -> Result<(), TooLittleMemory> {
+        if ids == 0 {
+            return Ok(());
+        }
+        for shard in &self.shards {
+            let each = ids as f64 / self.shards.len() as f64 / shard.roots.len() as f64;
+            for root in 0..shard.roots.len() {
+                shard.hold(&self.common).presize(root, each).map_err(|memory::NoMemory| TooLittleMemory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The most time beyond the window that an id may be remembered, in nanoseconds.
+    pub(crate) fn slack(&self) -> i64 {
+        self.common.generations.slack()
+    }
+
+    /// Answers for one fingerprint.
+    pub(crate) fn ask(&self, fingerprint: Fingerprint, when: When, act: Act) -> Answer {
+        let Some(moment) = self.notice(when) else { return Answer::Late };
+        self.hold(fingerprint).ask(fingerprint, moment, act)
+    }
+
+    /// What [`Set::ask`] would find, without recording anything.
+    pub(crate) fn peek(&self, fingerprint: Fingerprint, when: When) -> Answer {
+        let moment = match when {
+            When::Now(now) => {
+                self.common.generations.observe_clock(now);
+                None
+            }
+            When::Event { time, .. } => Some(self.common.generations.peek_event(time)),
+        };
+        self.hold(fingerprint).peek(fingerprint, moment)
+    }
+
+    /// Marks a reserved fingerprint as seen. False when it is not reserved.
+    pub(crate) fn commit(&self, fingerprint: Fingerprint, when: When) -> bool {
+        let generation = self.commit_generation(when);
+        self.hold(fingerprint).commit(fingerprint, generation)
+    }
+
+    fn commit_generation(&self, when: When) -> Option<u64> {
+        match when {
+            When::Now(now) => {
+                self.common.generations.observe_clock(now);
+                None
+            }
+            When::Event { time, .. } => Some(self.common.generations.peek_event(time).generation),
+        }
+    }
+
+    /// Makes a reserved fingerprint unknown again. False when it is not reserved.
+    pub(crate) fn release(&self, fingerprint: Fingerprint) -> bool {
+        self.hold(fingerprint).release(fingerprint)
+    }
+
+    /// Makes a seen fingerprint unknown again. False when it is not known, or only reserved.
+    pub(crate) fn forget(&self, fingerprint: Fingerprint) -> bool {
+        self.hold(fingerprint).forget(fingerprint)
+    }
+
+    /// What happened so far, brought to the present.
+    pub(crate) fn tally(&self) -> Tally {
+        let mut sum = Tally { late: self.late.load(Ordering::Relaxed), ..Tally::default() };
+        for shard in &self.shards {
+            sum.add(&shard.hold(&self.common).core.tally);
+        }
+        sum
+    }
+
+    /// Events whose time was too far ahead to be believed.
+    pub(crate) fn future(&self) -> u64 {
+        self.future.load(Ordering::Relaxed)
+    }
+
+    /// How often the clock was found behind the time that had been reached.
+    pub(crate) fn clock_held(&self) -> u64 {
+        self.common.generations.clock_held()
+    }
+
+    /// Bytes of memory held, everything included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.common.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner).bytes()
+    }
+
+    /// Takes notice of the time of a question. `None`: it is late.
+    #[inline]
+    fn notice(&self, when: When) -> Option<Option<Moment>> {
+        match when {
+            When::Now(now) => {
+                self.common.generations.observe_clock(now);
+                Some(None)
+            }
+            When::Event { time, clock } => self.notice_event(time, clock).map(Some),
+        }
+    }
+
+    fn notice_event(&self, time: i64, clock: i64) -> Option<Moment> {
+        match self.common.generations.observe_event(time, clock) {
+            Ok(resolved) => {
+                self.future.fetch_add(u64::from(resolved.future), Ordering::Relaxed);
+                Some(resolved.moment)
+            }
+            Err(generations::Late) => {
+                self.late.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn hold(&self, fingerprint: Fingerprint) -> Held<'_> {
+        self.shards[self.shard_of(fingerprint)].hold(&self.common)
+    }
+
+    #[inline]
+    pub(crate) fn shard_of(&self, fingerprint: Fingerprint) -> usize {
+        (fingerprint.high() >> 1 >> (63 - self.common.shape.shard_bits)) as usize
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.live += other.live;
+        self.pending += other.pending;
+        self.first_seen += other.first_seen;
+        self.duplicates += other.duplicates;
+        self.in_flight += other.in_flight;
+        self.reappeared += other.reappeared;
+        self.late += other.late;
+        self.full += other.full;
+        self.evicted_early += other.evicted_early;
+        self.moved += other.moved;
+    }
+}
+
+impl Shape {
+    /// The shape for `cores` processors and limits on ids and bytes.
+    pub(crate) fn choose(cores: usize, ids_max: u64, bytes_max: usize) -> Self {
+        let mut roots_bits = ROOTS_BITS;
+        while roots_bits > ROOTS_BITS_MIN
+            && (ids_max >> (roots_bits + 1) == 0 || bytes_max / ROOT_SHARE_OF_MEMORY >> roots_bits == 0)
+        {
+            roots_bits -= 1;
+        }
+        let wanted = (cores * SHARDS_PER_CORE).next_power_of_two().trailing_zeros();
+        let shard_bits = wanted.clamp(SHARD_BITS_MIN, SHARD_BITS_MAX).min(roots_bits - 3);
+        Self { shard_bits, roots: 1 << (roots_bits - shard_bits), class_max: memory::CLASS_MAX }
+    }
+}
+
+/// Asks for a cache line ahead of its use. Any address will do, also one that is not mapped.
+#[inline]
+fn prefetch<T>(line: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    // SAFETY: a prefetch reads nothing that the program can observe and faults at no address; SSE is part of x86-64.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
+    let _ = line;
+}
+
+/// Log2 of the roots of a set without limits, to within a factor of two.
+const ROOTS_BITS: u32 = 11;
+const ROOTS_BITS_MIN: u32 = 5;
+/// Bytes of limit that one root wants: its share of the fixed cost stays small then.
+const ROOT_SHARE_OF_MEMORY: usize = 8192;
+const SHARDS_PER_CORE: usize = 32;
+const SHARD_BITS_MIN: u32 = 2;
+const SHARD_BITS_MAX: u32 = 9;

@@ -1,0 +1,99 @@
+//! [`Reservation`]: ids that are nobody else's until it is resolved.
+
+use std::fmt;
+
+use super::Inner;
+use crate::dedup::Error;
+use crate::event::{Fingerprint, ReserveVerdict, Unjudged};
+use crate::time::Timestamp;
+use crate::window::{Act, Answer, Times, When};
+use std::sync::Arc;
+
+/// Ids reserved and not yet resolved. [`commit`](Self::commit) marks them as seen; dropping it releases them, so that
+/// whoever asks next is told [`ReserveVerdict::FirstSeen`].
+///
+/// Pending ids neither expire nor are evicted: a reservation that is leaked holds its ids as long as the set lives.
+#[must_use = "dropping a reservation releases its ids"]
+pub struct Reservation {
+    inner: Arc<Inner>,
+    verdicts: Vec<ReserveVerdict>,
+    /// The fingerprints that are reserved here.
+    pending: Vec<Fingerprint>,
+    /// Their times, when they have any.
+    times: Option<Vec<Timestamp>>,
+}
+
+impl Reservation {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        fingerprints: &[Fingerprint],
+        each: Option<&[Timestamp]>,
+        times: Times<'_>,
+    ) -> Self {
+        let mut verdicts = vec![ReserveVerdict::Duplicate; fingerprints.len()];
+        let fixed;
+        let times = match times {
+            Times::Now(now) if inner.event_time => {
+                fixed = vec![Timestamp::from_nanos(now); fingerprints.len()];
+                Times::Each { times: &fixed, clock: now }
+            }
+            times => times,
+        };
+        inner.set.ask_batch(fingerprints, times, Act::Reserve, |index, answer| verdicts[index] = verdict(answer));
+        let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);
+        let pending = mine().map(|(index, _)| fingerprints[index]).collect();
+        let times = each.map(|times| mine().map(|(index, _)| times[index]).collect());
+        Self { inner: Arc::clone(inner), verdicts, pending, times }
+    }
+
+    /// One verdict for each id, in order.
+    pub fn verdicts(&self) -> &[ReserveVerdict] {
+        &self.verdicts
+    }
+
+    /// Marks the reserved ids as seen. Their window runs from now; in event time from the event.
+    ///
+    /// # Errors
+    /// None in memory.
+    pub fn commit(mut self) -> Result<(), Error> {
+        let pending = std::mem::take(&mut self.pending);
+        let clock = self.inner.clock.now().as_nanos();
+        match self.times.take() {
+            Some(times) => self.inner.set.commit_batch(&pending, Times::Each { times: &times, clock }),
+            None if self.inner.event_time => {
+                for fingerprint in pending {
+                    self.inner.set.commit(fingerprint, When::Event { time: clock, clock });
+                }
+            }
+            None => self.inner.set.commit_batch(&pending, Times::Now(clock)),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        for fingerprint in &self.pending {
+            self.inner.set.release(*fingerprint);
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("ids", &self.verdicts.len())
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn verdict(answer: Answer) -> ReserveVerdict {
+    match answer {
+        Answer::New | Answer::Reappeared => ReserveVerdict::FirstSeen,
+        Answer::Seen => ReserveVerdict::Duplicate,
+        Answer::InFlight => ReserveVerdict::InFlight,
+        Answer::Late => ReserveVerdict::Unjudged(Unjudged::Late),
+        Answer::Full => ReserveVerdict::Unjudged(Unjudged::Full),
+    }
+}

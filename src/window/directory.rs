@@ -1,0 +1,161 @@
+//! The way from a fingerprint to its segment: shard, root, directory slot.
+//!
+//! Each shard has a number of roots of its own, and each root is an extendible hash directory (Fagin, Nievergelt,
+//! Pippenger, Strong, 1979) over segments. All segments have the same largest size, so equal shards would all fill and
+//! split at the same moment, and memory per id would swing between one and two times its least. The numbers of roots are
+//! therefore spread evenly in their logarithm over one doubling: at any time some shards are just before a split and
+//! others just after, and the memory per id is the same at every size.
+//!
+//! Roots and slots are read without the lock to prefetch the line of a coming question. Such a reader may see an old
+//! directory: that is memory still, as directories live as long as the set, and what it learns is used for nothing else.
+
+use crate::event::Fingerprint;
+use crate::sync::{AtomicU64, Ordering};
+
+use super::line::{Line, PATH_BITS, Stored};
+
+/// One root: where its directory is, and how many bits of path it tells apart.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// Address of the first slot, below bit 48; depth above. Written under the shard's lock, released; read for
+    /// prefetching without it, acquired.
+    packed: AtomicU64,
+}
+
+/// One directory entry. Several slots may name one segment; they are equal then.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(super) struct Slot {
+    /// A [`SegmentRef`]. Written under the shard's lock; read for prefetching without it, relaxed: see the module.
+    segment: AtomicU64,
+    /// The generation in which the segment was last cleaned. Only used under the shard's lock.
+    cleaned: AtomicU64,
+}
+
+/// Which chunk of memory a segment stands in, and how many bits of path all its entries share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SegmentRef(u64);
+
+impl Root {
+    pub(super) fn new(slots: &[Slot]) -> Self {
+        Self { packed: AtomicU64::new(Self::pack(slots)) }
+    }
+
+    /// Puts in a directory of twice the slots. The old one must stay where it is as long as the set lives.
+    pub(super) fn set(&self, slots: &[Slot]) {
+        self.packed.store(Self::pack(slots), Ordering::Release);
+    }
+
+    fn pack(slots: &[Slot]) -> u64 {
+        debug_assert!(slots.len().is_power_of_two());
+        slots.as_ptr().expose_provenance() as u64 | u64::from(slots.len().trailing_zeros()) << ADDRESS_BITS
+    }
+
+    /// The slots.
+    #[inline]
+    pub(super) fn slots(&self) -> &[Slot] {
+        let packed = self.packed.load(Ordering::Acquire);
+        let first = std::ptr::with_exposed_provenance::<Slot>((packed & ADDRESS_MASK) as usize);
+        // SAFETY: `packed` was made from a slice of `1 << depth` slots that lives as long as the set, which outlives
+        // `self`. Slots are atomics, so sharing them is sound.
+        unsafe { std::slice::from_raw_parts(first, 1 << (packed >> ADDRESS_BITS)) }
+    }
+
+    /// The slot of `stored`.
+    #[inline]
+    pub(super) fn slot(&self, stored: Stored) -> &Slot {
+        let slots = self.slots();
+        &slots[stored.path(slots.len().trailing_zeros())]
+    }
+}
+
+impl Slot {
+    pub(super) fn new(segment: SegmentRef, cleaned: u64) -> Self {
+        Self { segment: AtomicU64::new(segment.0), cleaned: AtomicU64::new(cleaned) }
+    }
+
+    #[inline]
+    pub(super) fn segment(&self) -> SegmentRef {
+        SegmentRef(self.segment.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn cleaned(&self) -> u64 {
+        self.cleaned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, segment: SegmentRef, cleaned: u64) {
+        self.segment.store(segment.0, Ordering::Relaxed);
+        self.cleaned.store(cleaned, Ordering::Relaxed);
+    }
+}
+
+impl SegmentRef {
+    /// No memory yet, for ids that share `depth` bits of path.
+    pub(super) fn empty(depth: u32) -> Self {
+        Self(u64::from(depth) << ADDRESS_BITS)
+    }
+
+    /// The chunk of `1 << class` lines at `lines`.
+    pub(super) fn new(lines: std::ptr::NonNull<Line>, class: u32, depth: u32) -> Self {
+        let address = lines.as_ptr().expose_provenance() as u64;
+        debug_assert!(address & !(ADDRESS_MASK & !CLASS_MASK) == 0 && u64::from(class) <= CLASS_MASK);
+        Self(address | u64::from(class) | u64::from(depth) << ADDRESS_BITS)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(self) -> bool {
+        self.class() == 0
+    }
+
+    #[inline]
+    pub(super) fn class(self) -> u32 {
+        (self.0 & CLASS_MASK) as u32
+    }
+
+    #[inline]
+    pub(super) fn depth(self) -> u32 {
+        (self.0 >> ADDRESS_BITS) as u32
+    }
+
+    /// The first line.
+    #[inline]
+    pub(super) fn lines(self) -> *mut Line {
+        std::ptr::with_exposed_provenance_mut((self.0 & ADDRESS_MASK & !CLASS_MASK) as usize)
+    }
+
+    /// The home line of `stored`, for prefetching; nonsense when the segment is empty.
+    #[inline]
+    pub(super) fn home(self, stored: Stored) -> *const Line {
+        self.lines().wrapping_add(stored.home(self.class().max(1)))
+    }
+}
+
+/// The root of `fingerprint` among `roots` of its shard, where `shard_bits` top bits chose the shard.
+#[inline]
+pub(super) fn root_of(fingerprint: Fingerprint, shard_bits: u32, roots: usize) -> usize {
+    let next_16 = (fingerprint.high() << shard_bits) >> 48;
+    (next_16 as usize * roots) >> 16
+}
+
+/// How many roots each of `shards` shards has: from `base` to twice that, spread evenly in the logarithm. Neighbours get
+/// far apart values.
+pub(super) fn roots_of_shard(shard: usize, shards: usize, base: usize) -> usize {
+    let bits = shards.trailing_zeros();
+    let mixed = if bits == 0 { 0 } else { shard.reverse_bits() >> (usize::BITS - bits) };
+    let exponent = mixed as f64 / shards as f64;
+    (base as f64 * exponent.exp2()).round() as usize
+}
+
+/// The first path of those that begin with the same `depth` bits as `path` (of [`PATH_BITS`] bits), and the first behind
+/// them.
+pub(super) fn span(path: u32, depth: u32) -> (u32, u32) {
+    let width = 1 << (PATH_BITS - depth);
+    let first = path & !(width - 1);
+    (first, first + width)
+}
+
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+/// A chunk is aligned to 128 bytes at least, so its low bits are free.
+const CLASS_MASK: u64 = 0xF;

@@ -1,0 +1,292 @@
+//! One cache line of the set: five entries of 86 fingerprint bits, and what each of them is.
+//!
+//! ```text
+//! byte  0        20        40        60     64
+//!       | a: 5×u32 | b: 5×u32 | c: 5×u32 | head |
+//!
+//! a     fingerprint bits 0..32, compared first
+//! b     fingerprint bits 32..64
+//! c     bits 0..16: fingerprint bits 64..80; bits 16..30: tag (the generation modulo 2¹⁴); bits 30..32: state
+//! head  bits 6i..6i+6: fingerprint bits 80..86 of entry i; bit 31: overflow mark
+//! ```
+//!
+//! The fields lie in columns so that one vector compare asks all entries at once. The overflow mark says that an entry
+//! whose home is this line stands in its other line; without it a search ends here. The mark is never cleared in place:
+//! a deletion cannot know whether it removed the last such entry. Rebuilding the segment clears it.
+
+use crate::event::Fingerprint;
+
+/// Entries in one line.
+pub(super) const ENTRIES: usize = 5;
+
+/// One cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line {
+    a: [u32; ENTRIES],
+    b: [u32; ENTRIES],
+    c: [u32; ENTRIES],
+    head: u32,
+}
+
+const _: () = assert!(size_of::<Line>() == 64);
+
+/// What is stored of a fingerprint: its low 86 bits, cut as the line keeps them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stored {
+    pub(super) a: u32,
+    pub(super) b: u32,
+    /// Fingerprint bits 64..86.
+    pub(super) c: u32,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(super) enum State {
+    /// No entry.
+    Free = 0,
+    /// Reserved and not yet resolved. Neither expires nor is evicted.
+    Pending = 1,
+    /// Seen for good.
+    Seen = 2,
+}
+
+/// State and generation tag of one entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark(u32);
+
+impl Mark {
+    pub(super) fn new(state: State, generation: u64) -> Self {
+        Self((state as u32) << TAG_BITS | (generation as u32 & TAG_MASK))
+    }
+
+    pub(super) fn is_free(self) -> bool {
+        self.0 >> TAG_BITS == State::Free as u32
+    }
+
+    pub(super) fn is_pending(self) -> bool {
+        self.0 >> TAG_BITS == State::Pending as u32
+    }
+
+    /// How many generations before `generation` this entry was made. Right as long as it is less than [`TAG_RANGE`],
+    /// which cleaning sees to.
+    pub(super) fn age(self, generation: u64) -> u64 {
+        u64::from((generation as u32).wrapping_sub(self.0) & TAG_MASK)
+    }
+
+    /// The generation this entry was made in, told at `generation` or less than [`TAG_RANGE`] generations later.
+    pub(super) fn generation(self, generation: u64) -> u64 {
+        generation.saturating_sub(self.age(generation))
+    }
+}
+
+/// One entry, lifted out of its line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) stored: Stored,
+    pub(super) mark: Mark,
+}
+
+impl Stored {
+    #[inline]
+    pub(super) fn of(fingerprint: Fingerprint) -> Self {
+        let (high, low) = (fingerprint.high(), fingerprint.low());
+        Self { a: low as u32, b: (low >> 32) as u32, c: high as u32 & STORED_HIGH_MASK }
+    }
+
+    /// The home line among `1 << class` lines.
+    #[inline]
+    pub(super) fn home(self, class: u32) -> usize {
+        (self.b >> (32 - class)) as usize
+    }
+
+    /// The other line: never the home line.
+    #[inline]
+    pub(super) fn other(self, class: u32) -> usize {
+        let distance = ((self.b << 12) >> (32 - class)) | 1;
+        self.home(class) ^ distance as usize
+    }
+
+    /// The first `depth` bits of the path from the root to the segment.
+    #[inline]
+    pub(super) fn path(self, depth: u32) -> usize {
+        (self.c >> (PATH_BITS - depth)) as usize
+    }
+}
+
+impl Line {
+    pub(super) const EMPTY: Self = Self { a: [0; ENTRIES], b: [0; ENTRIES], c: [0; ENTRIES], head: 0 };
+
+    /// The entries whose first 32 bits are those of `stored`, as a bit set. Expired and free ones are among them.
+    #[inline]
+    fn candidates(&self, stored: Stored) -> u32 {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use core::arch::x86_64::{
+                _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_load_si128, _mm_movemask_ps, _mm_set1_epi32,
+            };
+            // SAFETY: SSE2 is part of x86-64; `a` is the first field of a type aligned to 64 bytes, and 16 of its bytes
+            // are read.
+            let four = unsafe {
+                let a = _mm_load_si128(self.a.as_ptr().cast());
+                let equal = _mm_cmpeq_epi32(a, _mm_set1_epi32(stored.a.cast_signed()));
+                _mm_movemask_ps(_mm_castsi128_ps(equal)).cast_unsigned()
+            };
+            four | u32::from(self.a[4] == stored.a) << 4
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        {
+            (0..ENTRIES).fold(0, |set, slot| set | u32::from(self.a[slot] == stored.a) << slot)
+        }
+    }
+
+    /// The slots that hold `stored`, whatever their age.
+    #[inline]
+    pub(super) fn matches(&self, stored: Stored) -> impl Iterator<Item = usize> {
+        let mut candidates = self.candidates(stored);
+        std::iter::from_fn(move || {
+            while candidates != 0 {
+                let slot = candidates.trailing_zeros() as usize;
+                candidates &= candidates - 1;
+                if self.holds(slot, stored) {
+                    return Some(slot);
+                }
+            }
+            None
+        })
+    }
+
+    #[inline]
+    fn holds(&self, slot: usize, stored: Stored) -> bool {
+        self.b[slot] == stored.b && self.high(slot) == stored.c && !self.mark(slot).is_free()
+    }
+
+    #[inline]
+    fn high(&self, slot: usize) -> u32 {
+        (self.c[slot] & LOW_16) | (self.head >> (HEAD_BITS * slot as u32) & HEAD_MASK) << 16
+    }
+
+    #[inline]
+    pub(super) fn mark(&self, slot: usize) -> Mark {
+        Mark(self.c[slot] >> 16)
+    }
+
+    #[inline]
+    pub(super) fn set_mark(&mut self, slot: usize, mark: Mark) {
+        self.c[slot] = self.c[slot] & LOW_16 | mark.0 << 16;
+    }
+
+    pub(super) fn entry(&self, slot: usize) -> Entry {
+        Entry { stored: Stored { a: self.a[slot], b: self.b[slot], c: self.high(slot) }, mark: self.mark(slot) }
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, slot: usize, entry: Entry) {
+        let shift = HEAD_BITS * slot as u32;
+        self.a[slot] = entry.stored.a;
+        self.b[slot] = entry.stored.b;
+        self.c[slot] = entry.stored.c & LOW_16 | entry.mark.0 << 16;
+        self.head = self.head & !(HEAD_MASK << shift) | (entry.stored.c >> 16) << shift;
+    }
+
+    /// Makes `slot` free.
+    pub(super) fn free(&mut self, slot: usize) {
+        self.c[slot] = 0;
+    }
+
+    #[inline]
+    pub(super) fn overflowed(&self) -> bool {
+        self.head & OVERFLOW != 0
+    }
+
+    #[inline]
+    pub(super) fn set_overflowed(&mut self) {
+        self.head |= OVERFLOW;
+    }
+}
+
+/// Bits of a generation tag.
+const TAG_BITS: u32 = 14;
+/// Generations after which a tag repeats.
+pub(super) const TAG_RANGE: u64 = 1 << TAG_BITS;
+const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
+const LOW_16: u32 = 0xFFFF;
+/// Fingerprint bits of one entry that stand in the head.
+const HEAD_BITS: u32 = 6;
+const HEAD_MASK: u32 = (1 << HEAD_BITS) - 1;
+const OVERFLOW: u32 = 1 << 31;
+/// Stored bits above the low 64; also the longest path from a root to a segment.
+pub(super) const PATH_BITS: u32 = 22;
+const STORED_HIGH_MASK: u32 = (1 << PATH_BITS) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(n: u128) -> Stored {
+        Stored::of(Fingerprint::from_u128(n))
+    }
+
+    #[test]
+    fn every_stored_bit_is_compared() {
+        let base = 0x0123_4567_89ab_cdef_0011_2233_4455_6677_u128;
+        let mut line = Line::EMPTY;
+        for slot in 0..ENTRIES {
+            line.put(slot, Entry { stored: stored(base + slot as u128), mark: Mark::new(State::Seen, 7) });
+        }
+        for slot in 0..ENTRIES {
+            let held = base + slot as u128;
+            assert_eq!(line.matches(stored(held)).collect::<Vec<_>>(), [slot]);
+            for bit in 3..86 {
+                assert_eq!(line.matches(stored(held ^ 1 << bit)).count(), 0, "bit {bit} of entry {slot}");
+            }
+            for bit in 86..128 {
+                assert_eq!(line.matches(stored(held ^ 1 << bit)).count(), 1, "bit {bit} is implied by the place");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_out_as_it_went_in() {
+        let mut line = Line::EMPTY;
+        line.set_overflowed();
+        for slot in 0..ENTRIES {
+            let stored = stored(u128::MAX / (slot as u128 + 1));
+            let mark = Mark::new(State::Pending, 16_383 - slot as u64);
+            line.put(slot, Entry { stored, mark });
+            let entry = line.entry(slot);
+            assert_eq!((entry.stored, entry.mark), (stored, mark));
+        }
+        assert!(line.overflowed());
+    }
+
+    #[test]
+    fn a_freed_entry_is_not_found() {
+        let mut line = Line::EMPTY;
+        assert_eq!(line.matches(stored(0)).count(), 0, "an empty line holds no zero");
+        line.put(2, Entry { stored: stored(9), mark: Mark::new(State::Seen, 1) });
+        line.free(2);
+        assert_eq!(line.matches(stored(9)).count(), 0);
+    }
+
+    #[test]
+    fn the_two_lines_of_an_id_differ() {
+        for n in 0..10_000_u128 {
+            let stored = stored(n.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+            for class in 1..=10 {
+                let (home, other) = (stored.home(class), stored.other(class));
+                assert!(home != other && home < 1 << class && other < 1 << class);
+            }
+        }
+    }
+
+    #[test]
+    fn an_age_is_right_up_to_the_tag_range() {
+        for age in [0, 1, 63, 64, TAG_RANGE - 1] {
+            let born = 1_000_000;
+            assert_eq!(Mark::new(State::Seen, born).age(born + age), age);
+            assert_eq!(Mark::new(State::Seen, born).generation(born + age), born);
+        }
+    }
+}

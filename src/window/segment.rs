@@ -1,0 +1,176 @@
+//! A segment: up to 256 lines in which an entry has two lines to stand in.
+//!
+//! An entry stands in its home line when there is room, else in its other line, and then its home carries the overflow
+//! mark. When both are full, one entry that is in the way moves to its own other place (cuckoo hashing with one step:
+//! Pagh and Rodler, 2001; buckets: Dietzfelbinger and Weidling, 2007). When that does not help either, the segment is full
+//! and grows. So a question looks at one line, or at two: ten places.
+//!
+//! An expired entry is free space where it stands; nothing searches for it.
+
+use super::line::{ENTRIES, Entry, Line, Mark, Stored};
+
+/// The generations that count now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Era {
+    /// The newest generation: new entries are made in it.
+    pub(super) newest: u64,
+    /// The oldest generation that is still remembered.
+    pub(super) horizon: u64,
+}
+
+impl Era {
+    /// Whether an entry so marked is forgotten. Pending entries never are.
+    #[inline]
+    pub(super) fn has_expired(self, mark: Mark) -> bool {
+        !mark.is_pending() && mark.age(self.newest) > self.newest - self.horizon
+    }
+
+    #[inline]
+    fn is_room(self, mark: Mark) -> bool {
+        mark.is_free() || self.has_expired(mark)
+    }
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    line: usize,
+    slot: usize,
+}
+
+/// The lines of one segment, held exclusively.
+#[derive(Debug)]
+pub(super) struct Segment<'a> {
+    lines: &'a mut [Line],
+    class: u32,
+}
+
+impl<'a> Segment<'a> {
+    /// The segment over `lines`, whose number is a power of two and at least two.
+    #[inline]
+    pub(super) fn new(lines: &'a mut [Line]) -> Self {
+        debug_assert!(lines.len().is_power_of_two() && lines.len() >= 2);
+        let class = lines.len().trailing_zeros();
+        Self { lines, class }
+    }
+
+    /// Finds the entry of `stored` that `accept` takes, expired ones included.
+    #[inline]
+    pub(super) fn find(&self, stored: Stored, mut accept: impl FnMut(Mark) -> bool) -> Option<Place> {
+        let home = stored.home(self.class);
+        let found = self.find_in(home, stored, &mut accept);
+        if found.is_some() || !self.lines[home].overflowed() {
+            return found;
+        }
+        self.find_in(stored.other(self.class), stored, &mut accept)
+    }
+
+    #[inline]
+    fn find_in(&self, line: usize, stored: Stored, accept: &mut impl FnMut(Mark) -> bool) -> Option<Place> {
+        let here = &self.lines[line];
+        here.matches(stored).find(|slot| accept(here.mark(*slot))).map(|slot| Place { line, slot })
+    }
+
+    /// The other line of `stored`, when a search would have to read it.
+    #[inline]
+    pub(super) fn second_line(&self, stored: Stored) -> Option<*const Line> {
+        let home = &self.lines[stored.home(self.class)];
+        home.overflowed().then(|| &raw const self.lines[stored.other(self.class)])
+    }
+
+    #[inline]
+    pub(super) fn mark(&self, place: Place) -> Mark {
+        self.lines[place.line].mark(place.slot)
+    }
+
+    #[inline]
+    pub(super) fn set_mark(&mut self, place: Place, mark: Mark) {
+        self.lines[place.line].set_mark(place.slot, mark);
+    }
+
+    pub(super) fn free(&mut self, place: Place) {
+        self.lines[place.line].free(place.slot);
+    }
+
+    /// Puts in an entry that is not there yet; false when the segment is full.
+    #[inline]
+    pub(super) fn insert(&mut self, entry: Entry, era: Era) -> bool {
+        let home = entry.stored.home(self.class);
+        if let Some(slot) = self.room_in(home, era) {
+            self.lines[home].put(slot, entry);
+            return true;
+        }
+        self.insert_beside(entry, era, home)
+    }
+
+    fn insert_beside(&mut self, entry: Entry, era: Era, home: usize) -> bool {
+        let other = entry.stored.other(self.class);
+        let place = match self.room_in(other, era) {
+            Some(slot) => Some(Place { line: other, slot }),
+            None => self.make_room(home, era).or_else(|| self.make_room(other, era)),
+        };
+        let Some(place) = place else { return false };
+        self.lines[place.line].put(place.slot, entry);
+        if place.line == other {
+            self.lines[home].set_overflowed();
+        }
+        true
+    }
+
+    /// Moves one entry of a full line to its own other place.
+    fn make_room(&mut self, line: usize, era: Era) -> Option<Place> {
+        for slot in 0..ENTRIES {
+            let entry = self.lines[line].entry(slot);
+            let home = entry.stored.home(self.class);
+            let target = if home == line { entry.stored.other(self.class) } else { home };
+            if let Some(room) = self.room_in(target, era) {
+                self.lines[target].put(room, entry);
+                if home == line {
+                    self.lines[home].set_overflowed();
+                }
+                return Some(Place { line, slot });
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn room_in(&self, line: usize, era: Era) -> Option<usize> {
+        let line = &self.lines[line];
+        (0..ENTRIES).find(|slot| era.is_room(line.mark(*slot)))
+    }
+
+    /// Gives every entry the mark that `fate` says, or frees it, where it stands.
+    pub(super) fn update_marks(&mut self, fate: impl Fn(Mark) -> Option<Mark>) {
+        for line in self.lines.iter_mut() {
+            for slot in 0..ENTRIES {
+                let mark = line.mark(slot);
+                match fate(mark) {
+                    _ if mark.is_free() => {}
+                    Some(mark) => line.set_mark(slot, mark),
+                    None => line.free(slot),
+                }
+            }
+        }
+    }
+
+    /// Takes over the lines of a segment of the same class.
+    pub(super) fn replace(&mut self, lines: &[Line]) {
+        self.lines.copy_from_slice(lines);
+    }
+
+    /// Every entry that is not free, expired ones included.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.lines
+            .iter()
+            .flat_map(|line| (0..ENTRIES).map(|slot| line.entry(slot)))
+            .filter(|entry| !entry.mark.is_free())
+    }
+
+    /// Empties the segment and puts in `entries`; false when they do not fit, and then its content is undefined.
+    pub(super) fn fill(&mut self, entries: &[Entry]) -> bool {
+        self.lines.fill(Line::EMPTY);
+        let nothing_expires = Era { newest: u64::MAX, horizon: 0 };
+        entries.iter().all(|entry| self.insert(*entry, nothing_expires))
+    }
+}

@@ -1,0 +1,553 @@
+//! One lock's share of the set: what a question does while it holds the lock.
+//!
+//! A shard never goes back in time: under its lock it reads the generations afresh, and they only move forward, so a
+//! thread that was held up between reading the clock and asking finds the shard's time, not its own.
+//!
+//! Lock order: shard, then generations or memory; neither of these two ever takes another lock.
+
+use std::ops::Range;
+
+use crate::event::Fingerprint;
+use crate::sync::{Mutex, MutexGuard};
+
+use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
+use super::generations::{Generations, Moment, Taken};
+use super::line::{Entry, Mark, State, Stored};
+use super::memory::Memory;
+use super::segment::{Era, Segment};
+
+/// What the shards of a set have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) generations: Generations,
+    pub(super) memory: Mutex<Memory>,
+    pub(super) shape: Shape,
+    /// Whether a repeat makes its ID count from now on.
+    pub(super) extend: bool,
+}
+
+/// How the set is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Log2 of the number of shards.
+    pub(crate) shard_bits: u32,
+    /// Roots of the shard that has the fewest.
+    pub(crate) roots: usize,
+    /// Log2 of the lines in the largest segment.
+    pub(crate) class_max: u32,
+}
+
+/// One shard.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) roots: Box<[Root]>,
+    core: Mutex<Core>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(super) struct Core {
+    /// As far as this shard has come.
+    pub(super) era: Era,
+    /// Ids seen, by generation modulo the length of the ring.
+    pub(super) counts: Box<[u32]>,
+    /// Room taken ahead in the newest generation; unused without limits.
+    allowance: Taken,
+    pub(super) tally: Tally,
+    /// Ids forgotten since the last sweep.
+    pub(super) forgotten: u64,
+    /// Every directory there was: readers without the lock may still look at old ones.
+    pub(super) directories: Vec<Box<[Slot]>>,
+    /// Reused when segments are rebuilt.
+    pub(super) scratch: Vec<Entry>,
+}
+
+/// What happened in a shard, in ids.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) live: u64,
+    pub(crate) pending: u64,
+    pub(crate) first_seen: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) reappeared: u64,
+    pub(crate) late: u64,
+    pub(crate) full: u64,
+    pub(crate) evicted_early: u64,
+    /// Entries moved because a segment was split, grown or cleaned.
+    pub(crate) moved: u64,
+}
+
+/// What a question wants when the ID is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// To mark it seen at once.
+    Observe,
+    /// To reserve it.
+    Reserve,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// First seen: nothing was known of the ID.
+    New,
+    /// First seen: the ID was known, and its window has ended.
+    Reappeared,
+    /// Duplicate.
+    Seen,
+    /// Reserved and not resolved.
+    InFlight,
+    /// The event's time is before the low watermark.
+    Late,
+    /// No room, and nothing to evict.
+    Full,
+}
+
+impl Shard {
+    pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> Self {
+        let count = roots_of_shard(number, 1 << shape.shard_bits, shape.roots);
+        let slots: Box<[Slot]> = (0..count).map(|_| Slot::new(SegmentRef::empty(0), era.newest)).collect();
+        let roots = slots.chunks(1).map(Root::new).collect();
+        let core = Core {
+            era,
+            counts: vec![0; ring_length].into_boxed_slice(),
+            allowance: Taken { generation: era.newest, ids: 0 },
+            tally: Tally::default(),
+            forgotten: 0,
+            directories: vec![slots],
+            scratch: Vec::new(),
+        };
+        Self { roots, core: Mutex::new(core) }
+    }
+
+    /// Bytes of the shard that are there from the start.
+    pub(super) fn bytes(&self) -> usize {
+        let core = self.lock();
+        size_of::<Self>()
+            + size_of_val(&*self.roots)
+            + size_of_val(&*core.counts)
+            + core.directories.iter().map(|slots| size_of_val(&**slots)).sum::<usize>()
+    }
+
+    /// Locks the shard and brings it to the present.
+    pub(super) fn hold<'a>(&'a self, common: &'a Common) -> Held<'a> {
+        let mut held = Held { roots: &self.roots, core: self.lock(), common };
+        held.catch_up();
+        held
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(super) fn root(&self, fingerprint: Fingerprint, shard_bits: u32) -> &Root {
+        &self.roots[root_of(fingerprint, shard_bits, self.roots.len())]
+    }
+}
+
+/// A shard whose lock is held.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub(super) roots: &'a [Root],
+    pub(super) core: MutexGuard<'a, Core>,
+    pub(super) common: &'a Common,
+}
+
+impl Held<'_> {
+    /// Forgets what was retired since the shard was last held.
+    #[inline]
+    pub(super) fn catch_up(&mut self) {
+        let era = self.common.generations.era();
+        if era != self.core.era {
+            self.enter(era);
+        }
+    }
+
+    #[cold]
+    fn enter(&mut self, era: Era) {
+        let before = self.core.era;
+        let gone = before.horizon..era.horizon.min(before.newest + 1).max(before.horizon);
+        if !gone.is_empty() {
+            for early in self.common.generations.early_among(gone.clone()) {
+                self.core.tally.evicted_early += self.forget_counts(early);
+            }
+            self.forget_counts(gone);
+        }
+        if self.core.allowance.generation != era.newest {
+            self.return_allowance(era.newest);
+        }
+        self.core.era = era;
+    }
+
+    fn forget_counts(&mut self, generations: Range<u64>) -> u64 {
+        let mask = self.core.counts.len() as u64 - 1;
+        let ids = generations.map(|g| u64::from(std::mem::take(&mut self.core.counts[(g & mask) as usize]))).sum();
+        self.core.tally.live -= ids;
+        self.core.forgotten += ids;
+        ids
+    }
+
+    fn return_allowance(&mut self, newest: u64) {
+        let unused = std::mem::replace(&mut self.core.allowance, Taken { generation: newest, ids: 0 });
+        if unused.ids > 0 {
+            self.common.generations.give_back(unused);
+        }
+    }
+
+    #[inline]
+    pub(super) fn root(&self, fingerprint: Fingerprint) -> usize {
+        root_of(fingerprint, self.common.shape.shard_bits, self.roots.len())
+    }
+
+    /// The segment of `stored`, clean enough that every tag in it can be told. `None` while it has no memory.
+    #[inline]
+    fn segment(&mut self, root: usize, stored: Stored) -> Option<Segment<'_>> {
+        let slot = self.roots[root].slot(stored);
+        let segment = slot.segment();
+        if segment.is_empty() {
+            return None;
+        }
+        if self.core.era.newest - slot.cleaned() > CLEAN_AFTER {
+            self.clean(root, segment, slot.cleaned(), stored);
+        }
+        Some(self.open(segment))
+    }
+
+    /// The lines of `segment`, which must be one that a slot of this shard names now.
+    #[inline]
+    pub(super) fn open(&mut self, segment: SegmentRef) -> Segment<'_> {
+        // SAFETY: the slot names a chunk of `1 << class` lines that `Memory` handed out and that is released only after
+        // no slot names it (invariants 1 and 2 of `memory`). All access to a shard's chunks goes through its lock, which
+        // `self` holds, and the borrow of `self` keeps a second `Segment` from being opened meanwhile.
+        Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
+    }
+
+    /// Asks for the second line of an ID ahead of its question, when it will be read.
+    #[inline]
+    pub(super) fn prefetch_second(&mut self, fingerprint: Fingerprint) {
+        let stored = Stored::of(fingerprint);
+        let segment = self.roots[self.root(fingerprint)].slot(stored).segment();
+        if !segment.is_empty()
+            && let Some(line) = self.open(segment).second_line(stored)
+        {
+            super::prefetch(line);
+        }
+    }
+
+    /// Answers for `fingerprint`, and records it when it is new.
+    #[inline]
+    pub(super) fn ask(&mut self, fingerprint: Fingerprint, moment: Option<Moment>, act: Act) -> Answer {
+        let answer = self.judge(fingerprint, moment, act);
+        let tally = &mut self.core.tally;
+        match answer {
+            Answer::New => tally.first_seen += 1,
+            Answer::Reappeared => {
+                tally.first_seen += 1;
+                tally.reappeared += 1;
+            }
+            Answer::Seen => tally.duplicates += 1,
+            Answer::InFlight => tally.in_flight += 1,
+            Answer::Late => tally.late += 1,
+            Answer::Full => tally.full += 1,
+        }
+        answer
+    }
+
+    #[inline]
+    fn judge(&mut self, fingerprint: Fingerprint, moment: Option<Moment>, act: Act) -> Answer {
+        if let Some(moment) = moment {
+            return self.judge_event(fingerprint, moment, act);
+        }
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let era = self.core.era;
+        let Some(mut segment) = self.segment(root, stored) else {
+            return self.record(root, stored, era.newest, act, Answer::New);
+        };
+        let Some(place) = segment.find(stored, |_| true) else {
+            return self.record(root, stored, era.newest, act, Answer::New);
+        };
+        let mark = segment.mark(place);
+        if mark.is_pending() {
+            return Answer::InFlight;
+        }
+        if era.has_expired(mark) {
+            segment.free(place);
+            return self.record(root, stored, era.newest, act, Answer::Reappeared);
+        }
+        if self.common.extend && mark.age(era.newest) != 0 {
+            self.extend(root, stored, mark, era.newest);
+        }
+        Answer::Seen
+    }
+
+    /// In event time an ID may have several entries, a window apart or more: late events still ask about each of them.
+    fn judge_event(&mut self, fingerprint: Fingerprint, moment: Moment, act: Act) -> Answer {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let era = self.core.era;
+        let mut known = 0;
+        let found = self.segment(root, stored).and_then(|segment| {
+            let place = segment.find(stored, |mark| {
+                known += 1;
+                mark.is_pending() || !era.has_expired(mark) && moment.window.contains(mark.generation(era.newest))
+            })?;
+            Some(segment.mark(place))
+        });
+        if let Some(mark) = found {
+            if mark.is_pending() {
+                return Answer::InFlight;
+            }
+            if self.common.extend && mark.generation(era.newest) < moment.generation {
+                self.extend(root, stored, mark, moment.generation);
+            }
+            return Answer::Seen;
+        }
+        if moment.window.first < era.horizon && self.common.generations.is_late(moment.time) {
+            // The watermark passed while this question waited for the lock, and what it asks for may be forgotten.
+            return Answer::Late;
+        }
+        if known >= REPEATS_MAX {
+            self.forget_oldest(root, stored);
+        }
+        let answer = if known > 0 { Answer::Reappeared } else { Answer::New };
+        self.record(root, stored, moment.generation, act, answer)
+    }
+
+    /// Makes room when one ID fills its places all alone; what is lost by that is counted.
+    #[cold]
+    fn forget_oldest(&mut self, root: usize, stored: Stored) {
+        let era = self.core.era;
+        let Some(mut segment) = self.segment(root, stored) else { return };
+        let mut oldest = None;
+        segment.find(stored, |mark| {
+            oldest = oldest.max(Some(mark.age(era.newest)));
+            false
+        });
+        let Some(place) = segment.find(stored, |mark| Some(mark.age(era.newest)) == oldest) else { return };
+        let mark = segment.mark(place);
+        segment.free(place);
+        if !era.has_expired(mark) {
+            self.uncount(mark.generation(era.newest));
+            self.core.tally.evicted_early += 1;
+        }
+    }
+
+    fn record(&mut self, root: usize, stored: Stored, generation: u64, act: Act, answer: Answer) -> Answer {
+        let state = match act {
+            Act::Observe => State::Seen,
+            Act::Reserve => State::Pending,
+        };
+        if !self.take_room(state) {
+            return Answer::Full;
+        }
+        loop {
+            // Taking room may have opened a generation; in processing time the entry belongs to the newest.
+            let era = self.core.era;
+            let generation = if self.is_event_time() { generation.max(era.horizon) } else { era.newest };
+            let entry = Entry { stored, mark: Mark::new(state, generation) };
+            if self.segment(root, stored).is_some_and(|mut segment| segment.insert(entry, era)) {
+                self.count(state, generation);
+                return answer;
+            }
+            if !self.grow(root, stored) && !self.evict(root, stored) {
+                self.return_room(state);
+                return Answer::Full;
+            }
+        }
+    }
+
+    fn is_event_time(&self) -> bool {
+        self.common.generations.limits().lateness.is_some()
+    }
+
+    fn count(&mut self, state: State, generation: u64) {
+        if state == State::Pending {
+            self.core.tally.pending += 1;
+            return;
+        }
+        let mask = self.core.counts.len() as u64 - 1;
+        self.core.counts[(generation & mask) as usize] += 1;
+        self.core.tally.live += 1;
+    }
+
+    fn uncount(&mut self, generation: u64) {
+        let mask = self.core.counts.len() as u64 - 1;
+        self.core.counts[(generation & mask) as usize] -= 1;
+        self.core.tally.live -= 1;
+        if self.counts_ids() {
+            self.common.generations.give_back(Taken { generation, ids: 1 });
+        }
+    }
+
+    fn counts_ids(&self) -> bool {
+        self.common.generations.limits().generation_ids != u64::MAX
+    }
+
+    fn limits_ids(&self) -> bool {
+        self.common.generations.limits().max_ids != u64::MAX
+    }
+
+    /// Takes room for one id under the limits. False when there is none.
+    #[inline]
+    fn take_room(&mut self, state: State) -> bool {
+        match state {
+            State::Pending => !self.limits_ids() || self.take_pending(),
+            _ => !self.counts_ids() || self.take_allowance(),
+        }
+    }
+
+    fn return_room(&mut self, state: State) {
+        match state {
+            State::Pending if self.limits_ids() => self.common.generations.give_back_pending(),
+            State::Seen if self.counts_ids() => self.core.allowance.ids += 1,
+            _ => {}
+        }
+    }
+
+    fn take_pending(&mut self) -> bool {
+        let room = self.common.generations.take_pending();
+        self.catch_up();
+        room
+    }
+
+    fn take_allowance(&mut self) -> bool {
+        if self.core.allowance.ids == 0 {
+            let limits = self.common.generations.limits();
+            let shards = 1 << self.common.shape.shard_bits;
+            let wanted = (limits.generation_ids / (4 * shards)).clamp(1, 64);
+            let Some(taken) = self.common.generations.take(wanted) else { return false };
+            self.core.allowance = taken;
+            // Keeps what was just taken, unless yet another generation was opened meanwhile.
+            self.catch_up();
+            if self.core.allowance.ids == 0 {
+                return self.take_allowance();
+            }
+        }
+        self.core.allowance.ids -= 1;
+        true
+    }
+
+    /// Forgets the oldest generation, so that the segment of `stored` may have room again.
+    #[cold]
+    fn evict(&mut self, root: usize, stored: Stored) -> bool {
+        let slot = self.roots[root].slot(stored);
+        if slot.segment().is_empty() || !self.common.generations.limits().evict {
+            return false;
+        }
+        if !self.common.generations.retire_early() {
+            return false;
+        }
+        self.catch_up();
+        let slot = self.roots[root].slot(stored);
+        self.clean(root, slot.segment(), slot.cleaned(), stored);
+        true
+    }
+
+    /// Moves a seen entry to a later generation. Without room for it there, it stays where it is.
+    #[cold]
+    fn extend(&mut self, root: usize, stored: Stored, mark: Mark, generation: u64) {
+        let before = mark.generation(self.core.era.newest);
+        // The entry gives its own place back first, so at the limit nothing has to leave for it.
+        self.uncount(before);
+        let room = self.take_room(State::Seen);
+        let era = self.core.era;
+        let after = if self.is_event_time() { generation.max(era.horizon) } else { era.newest };
+        let after = if room { after } else { before };
+        let found = self.segment(root, stored).and_then(|mut segment| {
+            let place = segment.find(stored, |other| other == mark)?;
+            segment.set_mark(place, Mark::new(State::Seen, after));
+            Some(())
+        });
+        match found {
+            Some(()) => self.count(State::Seen, after),
+            None => self.return_room(State::Seen),
+        }
+    }
+
+    /// Marks a reserved id as seen. False when it is not reserved.
+    pub(super) fn commit(&mut self, fingerprint: Fingerprint, generation: Option<u64>) -> bool {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        if !self.segment(root, stored).is_some_and(|segment| segment.find(stored, Mark::is_pending).is_some()) {
+            return false;
+        }
+        if self.limits_ids() {
+            self.common.generations.give_back_pending();
+        }
+        if self.counts_ids() {
+            // Its own place was given back just now. Should another id have taken it, this one still counts: what was
+            // delivered must not be forgotten for a limit.
+            self.take_allowance();
+        }
+        let era = self.core.era;
+        let generation = generation.unwrap_or(era.newest).clamp(era.horizon, era.newest);
+        if let Some(mut segment) = self.segment(root, stored)
+            && let Some(place) = segment.find(stored, Mark::is_pending)
+        {
+            segment.set_mark(place, Mark::new(State::Seen, generation));
+        }
+        self.core.tally.pending -= 1;
+        self.count(State::Seen, generation);
+        true
+    }
+
+    /// Makes a reserved id unknown again. False when it is not reserved.
+    pub(super) fn release(&mut self, fingerprint: Fingerprint) -> bool {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let Some(mut segment) = self.segment(root, stored) else { return false };
+        let Some(place) = segment.find(stored, Mark::is_pending) else { return false };
+        segment.free(place);
+        self.core.tally.pending -= 1;
+        self.return_room(State::Pending);
+        true
+    }
+
+    /// What a question would find, without recording anything.
+    pub(super) fn peek(&mut self, fingerprint: Fingerprint, moment: Option<Moment>) -> Answer {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let era = self.core.era;
+        let Some(segment) = self.segment(root, stored) else { return Answer::New };
+        let mut known = false;
+        let found = segment.find(stored, |mark| {
+            known = true;
+            let counts = moment.is_none_or(|moment| moment.window.contains(mark.generation(era.newest)));
+            mark.is_pending() || !era.has_expired(mark) && counts
+        });
+        match found {
+            Some(place) if segment.mark(place).is_pending() => Answer::InFlight,
+            Some(_) => Answer::Seen,
+            None if known => Answer::Reappeared,
+            None => Answer::New,
+        }
+    }
+
+    /// Makes a seen id unknown again. False when it is not known, or only reserved.
+    pub(super) fn forget(&mut self, fingerprint: Fingerprint) -> bool {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let mut forgotten = false;
+        loop {
+            let era = self.core.era;
+            let Some(mut segment) = self.segment(root, stored) else { return forgotten };
+            let Some(place) = segment.find(stored, |mark| !mark.is_pending()) else { return forgotten };
+            let mark = segment.mark(place);
+            segment.free(place);
+            if !era.has_expired(mark) {
+                self.uncount(mark.generation(era.newest));
+                forgotten = true;
+            }
+        }
+    }
+}
+
+/// A segment is cleaned when it is asked and was not for this many generations. More often would move entries for
+/// nothing, less often leaves overflow marks of ids long gone. Tags can be told for as long as this, a whole ring and
+/// some more stay below their range.
+pub(super) const CLEAN_AFTER: u64 = 80;
+/// Entries of one ID at a time, in event time.
+const REPEATS_MAX: u32 = 4;
