@@ -68,6 +68,8 @@ impl Classify for Avx2 {
                 close: lower.equals(b'}'),
                 curly: Both(_mm256_slli_epi16(low, 2), _mm256_slli_epi16(high, 2)).high_bits(),
                 space: Both(spaces(low), spaces(high)).high_bits(),
+                digit: Both(digits(low), digits(high)).high_bits(),
+                zero: is(b'0'),
                 control: Both(controls(low), controls(high)).high_bits(),
                 high: Both(low, high).high_bits(),
                 name_end,
@@ -129,6 +131,16 @@ fn spaces(bytes: __m256i) -> __m256i {
 fn controls(bytes: __m256i) -> __m256i {
     // SAFETY: only reached from `Avx2`'s methods, so the processor has AVX2 (invariant 1).
     unsafe { _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1F)), bytes) }
+}
+
+/// 0xFF where a digit stands.
+#[inline(always)]
+fn digits(bytes: __m256i) -> __m256i {
+    // SAFETY: only reached from `Avx2`'s methods, so the processor has AVX2 (invariant 1).
+    unsafe {
+        let value = _mm256_sub_epi8(bytes, _mm256_set1_epi8(b'0' as i8));
+        _mm256_cmpeq_epi8(_mm256_min_epu8(value, _mm256_set1_epi8(9)), value)
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub(super) struct Grammar {
     escaped: u64,
     /// 1 when the last byte belonged to a scalar.
     in_scalar: u64,
+    /// 1 when the last byte was a zero that started a number.
+    after_zero: u64,
     /// 1 when the last byte was a closing quote.
     after_string: u64,
     /// 1 when the string that goes on has escapes.
@@ -54,8 +56,12 @@ pub(super) struct Marks {
     pub(super) newline: u64,
     /// The newlines of blank lines.
     pub(super) blank: u64,
-    /// Where scalars start: each has to be judged.
-    pub(super) scalars: u64,
+    /// Where scalars start that are literals, negative numbers or nothing at all: each has to be judged.
+    pub(super) words: u64,
+    /// Where numbers start with a digit.
+    pub(super) numbers: u64,
+    /// Bytes of these numbers that are more than a digit, or the last one here: the number has to be judged.
+    pub(super) not_digits: u64,
     /// Escaped characters other than quote and backslash: each has to be judged.
     pub(super) escapes: u64,
     /// Colons behind a name that may be on a path.
@@ -75,6 +81,7 @@ impl Grammar {
             in_string: 0,
             escaped: 0,
             in_scalar: 0,
+            after_zero: 0,
             after_string: 0,
             string_has_escapes: 0,
             after_escapes: 0,
@@ -99,7 +106,8 @@ impl Grammar {
         let [open, close, space] = [block.open, block.close, block.space].map(|mask| mask & outside);
         let separator = comma | colon | newline | open | close;
         let scalar = outside & !separator & !space;
-        let scalars = scalar & !(scalar << 1 | std::mem::replace(&mut self.in_scalar, scalar >> 63));
+        let going_on = std::mem::replace(&mut self.in_scalar, scalar >> 63);
+        let scalars = scalar & !(scalar << 1 | going_on);
         let (brace, closing_brace) = (open & block.curly, close & block.curly);
 
         let wanting = follow(open | comma | colon | newline, space, &mut self.wanting);
@@ -113,19 +121,28 @@ impl Grammar {
             | (after_brace & !(colon | closing_brace))
             | (closing_brace & after_brace & !opened);
 
+        let number = block.digit & scalars;
+        let words = scalars & !number;
+        // The carries clear every scalar that does not start with a digit here.
+        let in_number = scalar & scalar.wrapping_add(words | going_on);
+        let zeros = block.zero & number;
+        let leading_zero = block.digit & (zeros << 1 | std::mem::replace(&mut self.after_zero, zeros >> 63));
+
         let after_string = string_end << 1 | std::mem::replace(&mut self.after_string, string_end >> 63);
         let name_end = block.name_end << 2 | std::mem::replace(&mut self.name_ends, block.name_end >> 62);
         let escaped_ends = self.ends_with_escapes(block.backslash, in_string) & string_end;
         let after_escapes = escaped_ends << 1 | std::mem::replace(&mut self.after_escapes, escaped_ends >> 63);
         Marks {
-            wrong: (block.control & in_string) | misplaced | unnamed,
+            wrong: (block.control & in_string) | misplaced | unnamed | leading_zero,
             wrong_in_object: after_comma & !colon,
             wrong_in_array: after_comma & colon,
             open,
             close,
             newline,
             blank: newline & wanting,
-            scalars,
+            words,
+            numbers: number,
+            not_digits: in_number & !block.digit | in_number & (1 << 63),
             escapes: escaped & in_string & !(block.quote | block.backslash),
             names: colon & name_end & after_string,
             detached: colon & !after_string,
