@@ -14,8 +14,6 @@ pub(super) struct Block {
     pub(super) open: u64,
     /// `}` and `]`.
     pub(super) close: u64,
-    /// The bit that tells `{` from `[` and `}` from `]`; noise elsewhere.
-    pub(super) curly: u64,
     /// Space, tab, carriage return.
     pub(super) space: u64,
     pub(super) digit: u64,
@@ -59,7 +57,6 @@ impl Classify for Plain {
             colon: mask(&|byte| byte == b':'),
             open: mask(&|byte| byte == b'{' || byte == b'['),
             close: mask(&|byte| byte == b'}' || byte == b']'),
-            curly: mask(&|byte| byte & 0x20 != 0),
             space: mask(&|byte| matches!(byte, b' ' | b'\t' | b'\r')),
             digit: mask(&|byte| byte.is_ascii_digit()),
             zero: mask(&|byte| byte == b'0'),

@@ -9,9 +9,9 @@
 //! - All tokens, skipping white space. Every token ends a value (a string, a scalar, a closing bracket) or wants one (an
 //!   opening bracket, a comma, a colon, a newline). A value may only follow what wants one; a comma or colon only what
 //!   ends one; a closing bracket or newline what ends one, or directly an opening bracket or newline.
-//! - Separators only, skipping strings and scalars too: brackets, commas, colons, newlines. A colon must come after a
-//!   comma or `{`; after `{` a colon or `}`. After a comma comes a colon in an object and none in an array: this depends
-//!   on where we are, so both are handed on, to be compared with the brackets.
+//! - Separators only, skipping strings and scalars too: brackets, commas, colons, newlines. A colon must come after an
+//!   opening bracket or a comma. After these a colon must come in an object, and none in an array, but for a bracket that
+//!   is closed at once: this depends on where we are, so both are handed on, to be compared with the brackets.
 //!
 //! That a colon stands right behind a string is left to the caller when white space is between them, since that is rare.
 
@@ -38,8 +38,7 @@ pub(super) struct Grammar {
     name_ends: u64,
     wanting: u64,
     opened: u64,
-    comma: u64,
-    brace: u64,
+    first: u64,
 }
 
 /// What is worth a look in a block, strings and escapes known.
@@ -47,9 +46,9 @@ pub(super) struct Grammar {
 pub(super) struct Marks {
     /// These tokens cannot stand where they stand.
     pub(super) wrong: u64,
-    /// These are wrong inside an object: no colon comes after a comma.
+    /// These are wrong inside an object: a member has no name.
     pub(super) wrong_in_object: u64,
-    /// These are wrong inside an array: a colon comes after a comma.
+    /// These are wrong inside an array: an element has a name.
     pub(super) wrong_in_array: u64,
     pub(super) open: u64,
     pub(super) close: u64,
@@ -88,8 +87,7 @@ impl Grammar {
             name_ends: 0,
             wanting: 1,
             opened: 1,
-            comma: 0,
-            brace: 0,
+            first: 0,
         }
     }
 
@@ -108,18 +106,17 @@ impl Grammar {
         let scalar = outside & !separator & !space;
         let going_on = std::mem::replace(&mut self.in_scalar, scalar >> 63);
         let scalars = scalar & !(scalar << 1 | going_on);
-        let (brace, closing_brace) = (open & block.curly, close & block.curly);
 
         let wanting = follow(open | comma | colon | newline, space, &mut self.wanting);
         let opened = follow(open | newline, space, &mut self.opened);
-        let after_comma = follow(comma, !separator, &mut self.comma);
-        let after_brace = follow(brace, !separator, &mut self.brace);
+        let first = follow(open | comma, !separator, &mut self.first);
 
         let values = (quote & in_string) | scalars | open;
-        let misplaced = (values & !wanting) | ((comma | colon) & wanting) | ((close | newline) & wanting & !opened);
-        let unnamed = (colon & !(after_comma | after_brace))
-            | (after_brace & !(colon | closing_brace))
-            | (closing_brace & after_brace & !opened);
+        let empty = close & wanting & opened;
+        let misplaced = (values & !wanting)
+            | ((comma | colon) & wanting)
+            | ((close | newline) & wanting & !opened)
+            | (colon & !first);
 
         let number = block.digit & scalars;
         let words = scalars & !number;
@@ -133,9 +130,9 @@ impl Grammar {
         let escaped_ends = self.ends_with_escapes(block.backslash, in_string) & string_end;
         let after_escapes = escaped_ends << 1 | std::mem::replace(&mut self.after_escapes, escaped_ends >> 63);
         Marks {
-            wrong: (block.control & in_string) | misplaced | unnamed | leading_zero,
-            wrong_in_object: after_comma & !colon,
-            wrong_in_array: after_comma & colon,
+            wrong: (block.control & in_string) | misplaced | leading_zero,
+            wrong_in_object: first & !colon & !empty,
+            wrong_in_array: first & colon,
             open,
             close,
             newline,

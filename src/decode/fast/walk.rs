@@ -88,8 +88,9 @@ impl Level {
     const NONE: Self = Self(0b11);
 
     #[inline(always)]
-    fn of(curly: u64) -> Self {
-        Self(2 - (curly & 1) as u8)
+    fn of(bracket: u8) -> Self {
+        // One bit tells `{` from `[` and `}` from `]`.
+        Self(2 - (bracket >> 5 & 1))
     }
 
     #[inline(always)]
@@ -101,7 +102,7 @@ impl Level {
 
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], line_start: usize) -> Self {
-        debug_assert!(Level::of(1) == Level::OBJECT && Level::of(0) == Level::ARRAY);
+        debug_assert!(Level::of(b'{') == Level::OBJECT && Level::of(b']') == Level::ARRAY);
         Self {
             bytes,
             line_start,
@@ -167,7 +168,7 @@ impl<'a> Walk<'a> {
                 self.line((at + shift + 1).min(self.bytes.len()), marks.blank & bit != 0, judge, visit);
                 continue;
             }
-            self.bracket(marks.open >> shift & 1 == 1, Level::of(block.curly >> shift), level)?;
+            self.bracket(marks.open >> shift & 1 == 1, Level::of(self.bytes[at + shift]), level)?;
             if judge.search.is_nested() {
                 if marks.open & bit != 0 {
                     judge.search.open(self.depth, at + shift - self.line_start);
