@@ -32,6 +32,11 @@ impl Judge {
         !self.keys.is_line() || self.time.is_some()
     }
 
+    /// Whether the fast path finds all that is looked for.
+    pub(super) fn is_fast(&self) -> bool {
+        self.reads_json() && !self.search.has_indexes()
+    }
+
     /// The record of a line about which nothing is known.
     pub(super) fn judge<'a>(&'a mut self, line: &'a [u8], start: usize) -> Record<'a> {
         let text = without_terminator(line);

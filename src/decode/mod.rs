@@ -45,6 +45,7 @@ mod canonical;
 mod check;
 mod event_time;
 mod explain;
+mod fast;
 mod judge;
 mod key;
 mod lines;
@@ -82,6 +83,7 @@ use judge::Judge;
 pub struct Decoder {
     judge: Judge,
     engine: Engine,
+    pace: fast::Pace,
 }
 
 /// How lines are read. All engines answer the same.
@@ -93,13 +95,15 @@ pub enum Engine {
     Auto,
     /// The exact checker, byte by byte.
     Scalar,
+    /// The fast path by AVX2; the exact checker where the processor lacks it.
+    Avx2,
 }
 
 impl Decoder {
     /// A decoder that looks for `keys`.
     #[must_use]
     pub fn new(keys: KeySpec) -> Self {
-        Self { judge: Judge::new(keys, None), engine: Engine::Auto }
+        Self { judge: Judge::new(keys, None), engine: Engine::Auto, pace: fast::Pace::default() }
     }
 
     /// The same decoder, reading each event's time too.
@@ -127,6 +131,13 @@ impl Decoder {
     /// # Cost
     /// One pass over the bytes; no allocation, but for the first IDs that have escapes or several parts.
     pub fn decode(&mut self, bytes: &[u8], visit: &mut impl FnMut(Record<'_>)) {
+        #[cfg(target_arch = "x86_64")]
+        if self.engine != Engine::Scalar
+            && self.judge.is_fast()
+            && let Some(avx2) = fast::Avx2::detect()
+        {
+            return fast::decode(avx2, &mut self.pace, &mut self.judge, bytes, visit);
+        }
         for (start, line) in lines::lines(bytes) {
             visit(self.judge.judge(line, start));
         }

@@ -14,11 +14,15 @@ pub(super) struct Search {
     wanted: Vec<Wanted>,
     /// The paths of the first part come first, and so on.
     parts: Vec<std::ops::Range<usize>>,
+    nested: bool,
+    name_ends: NameEnds,
 }
 
 /// One path and where the present line has it.
 pub(super) struct Wanted {
     path: Path,
+    /// The names of its steps as they are found before a closing quote.
+    names: Vec<QuotedName>,
     matched: usize,
     /// Bit `n`: the step `n` was met in this line.
     seen: u64,
@@ -36,7 +40,9 @@ impl Search {
             wanted.extend(part.alternatives.iter().cloned().map(Wanted::new));
             first..wanted.len()
         });
-        Self { parts: ranges.collect(), wanted }
+        let parts = ranges.collect();
+        let nested = wanted.iter().any(|wanted| wanted.path.steps.len() > 1);
+        Self { parts, nested, name_ends: NameEnds::of(&wanted), wanted }
     }
 
     /// Forgets the present line.
@@ -58,6 +64,39 @@ impl Search {
         &self.wanted[self.parts[part].clone()]
     }
 
+    /// Whether a path has more than one step, so that containers matter.
+    #[inline]
+    pub(super) fn is_nested(&self) -> bool {
+        self.nested
+    }
+
+    /// Whether a path goes through an array: then elements matter, not only names.
+    pub(super) fn has_indexes(&self) -> bool {
+        self.wanted.iter().any(|wanted| wanted.path.steps.iter().any(|step| step.index.is_some()))
+    }
+
+    /// What the wanted names end in.
+    pub(super) fn name_ends(&self) -> NameEnds {
+        self.name_ends
+    }
+
+    /// Whether a name at `depth` can be on a path.
+    #[inline]
+    pub(super) fn looks_into(&self, depth: usize) -> bool {
+        if self.nested { self.wanted.iter().any(|wanted| wanted.matched + 1 == depth) } else { depth == 1 }
+    }
+
+    /// As [`Observer::member`], for a name without escapes whose closing quote stands behind `before`.
+    #[inline]
+    pub(super) fn name_before(&mut self, depth: usize, before: &[u8], value_at: usize) {
+        let tail = before.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
+        for wanted in &mut self.wanted {
+            if wanted.matched + 1 == depth && wanted.names[wanted.matched].ends(before, tail) {
+                wanted.meet(value_at);
+            }
+        }
+    }
+
     #[inline]
     fn step(&mut self, depth: usize, value_at: usize, fits: impl Fn(&super::path::Step) -> bool) {
         for wanted in &mut self.wanted {
@@ -68,9 +107,33 @@ impl Search {
     }
 }
 
+/// The last bytes of the wanted names, so that most other names need not be compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NameEnds {
+    /// Up to four different bytes, padded with the first.
+    pub(super) bytes: [u8; 4],
+    pub(super) count: usize,
+}
+
+impl NameEnds {
+    /// Of an empty name, the quote before it. `count` is 0 when there are more than four: then any name may be wanted.
+    fn of(wanted: &[Wanted]) -> Self {
+        let steps = wanted.iter().flat_map(|wanted| &wanted.path.steps);
+        let mut ends: Vec<u8> = steps.map(|step| step.name.bytes().last().unwrap_or(b'"')).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let first = ends.first().copied().unwrap_or(b'"');
+        let mut bytes = [first; 4];
+        let count = if ends.len() > bytes.len() { 0 } else { ends.len() };
+        bytes[..count].copy_from_slice(&ends[..count]);
+        Self { bytes, count }
+    }
+}
+
 impl Wanted {
     fn new(path: Path) -> Self {
-        Self { path, matched: 0, seen: 0, pending: None, value_at: None, again_at: None }
+        let names = path.steps.iter().map(|step| QuotedName::new(&step.name)).collect();
+        Self { path, names, matched: 0, seen: 0, pending: None, value_at: None, again_at: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -99,6 +162,32 @@ impl Wanted {
         } else {
             self.pending = Some(value_at);
         }
+    }
+}
+
+/// An opening quote and a name, compared from its end: nearly always its last eight bytes decide.
+struct QuotedName {
+    text: Vec<u8>,
+    tail: u64,
+    tail_mask: u64,
+}
+
+impl QuotedName {
+    fn new(name: &str) -> Self {
+        let text = [b"\"", name.as_bytes()].concat();
+        let bytes = text.len().min(8);
+        let mut tail = [0; 8];
+        tail[8 - bytes..].copy_from_slice(&text[text.len() - bytes..]);
+        Self { tail: u64::from_le_bytes(tail), tail_mask: u64::MAX << (64 - 8 * bytes), text }
+    }
+
+    /// Whether `before`, whose last eight bytes are `tail`, ends in it.
+    #[inline]
+    fn ends(&self, before: &[u8], tail: u64) -> bool {
+        if before.len() >= 8 && (tail & self.tail_mask != self.tail || self.text.len() <= 8) {
+            return tail & self.tail_mask == self.tail;
+        }
+        before.ends_with(&self.text)
     }
 }
 
