@@ -151,7 +151,7 @@ fn lines(layout: Layout) -> (Vec<u8>, Vec<String>) {
         let line = layout(&mut random, &id);
         buffer.extend_from_slice(line.as_bytes());
         buffer.push(b'\n');
-        assert!((360..480).contains(&line.len()), "{} bytes", line.len());
+        assert!((330..480).contains(&line.len()), "{} bytes", line.len());
         ids.push(id);
     }
     (buffer, ids)

@@ -21,6 +21,8 @@ pub(super) struct Search {
 /// One path and where the present line has it.
 pub(super) struct Wanted {
     path: Path,
+    /// The names of its steps as they are found before a closing quote.
+    names: Vec<QuotedName>,
     matched: usize,
     /// Bit `n`: the step `n` was met in this line.
     seen: u64,
@@ -87,9 +89,12 @@ impl Search {
     /// As [`Observer::member`], for a name without escapes whose closing quote stands behind `before`.
     #[inline]
     pub(super) fn name_before(&mut self, depth: usize, before: &[u8], value_at: usize) {
-        self.step(depth, value_at, |step| {
-            before.strip_suffix(step.name.as_bytes()).is_some_and(|before| before.ends_with(b"\""))
-        });
+        let tail = before.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
+        for wanted in &mut self.wanted {
+            if wanted.matched + 1 == depth && wanted.names[wanted.matched].ends(before, tail) {
+                wanted.meet(value_at);
+            }
+        }
     }
 
     #[inline]
@@ -127,7 +132,8 @@ impl NameEnds {
 
 impl Wanted {
     fn new(path: Path) -> Self {
-        Self { path, matched: 0, seen: 0, pending: None, value_at: None, again_at: None }
+        let names = path.steps.iter().map(|step| QuotedName::new(&step.name)).collect();
+        Self { path, names, matched: 0, seen: 0, pending: None, value_at: None, again_at: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -156,6 +162,32 @@ impl Wanted {
         } else {
             self.pending = Some(value_at);
         }
+    }
+}
+
+/// An opening quote and a name, compared from its end: nearly always its last eight bytes decide.
+struct QuotedName {
+    text: Vec<u8>,
+    tail: u64,
+    tail_mask: u64,
+}
+
+impl QuotedName {
+    fn new(name: &str) -> Self {
+        let text = [b"\"", name.as_bytes()].concat();
+        let bytes = text.len().min(8);
+        let mut tail = [0; 8];
+        tail[8 - bytes..].copy_from_slice(&text[text.len() - bytes..]);
+        Self { tail: u64::from_le_bytes(tail), tail_mask: u64::MAX << (64 - 8 * bytes), text }
+    }
+
+    /// Whether `before`, whose last eight bytes are `tail`, ends in it.
+    #[inline]
+    fn ends(&self, before: &[u8], tail: u64) -> bool {
+        if before.len() >= 8 && (tail & self.tail_mask != self.tail || self.text.len() <= 8) {
+            return tail & self.tail_mask == self.tail;
+        }
+        before.ends_with(&self.text)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Loom models: two or three threads, a few items, every interleaving that the memory model allows.
 
+use loom::sync::Arc;
+use loom::thread;
+
 use super::{Handoff, Work};
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, thread};
+use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// What the threads of a model share.
 struct Shared {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -69,15 +70,24 @@ impl NdjsonSink {
         self.newlines_added
     }
 
-    /// Writes lines that need not be events, in order. Each piece holds whole lines; the last may lack its newline.
+    /// Writes the lines of `buffer` that stand at `runs`, in this order; they need not be events. Each run holds whole
+    /// lines; the last line may lack its newline.
     ///
     /// # Errors
-    /// [`SinkError::Io`] whose `events` counts the pieces that are out whole.
-    pub fn write_lines(&mut self, pieces: &[&[u8]]) -> Result<(), SinkError> {
-        if pieces.iter().all(|piece| piece.is_empty()) {
+    /// [`SinkError::Io`] whose `events` counts the runs that are out whole.
+    ///
+    /// # Panics
+    /// When a run does not lie in `buffer`, as slicing does.
+    pub fn write_lines(&mut self, buffer: &[u8], runs: &[Range<usize>]) -> Result<(), SinkError> {
+        if runs.iter().all(|run| run.is_empty()) {
             return Ok(());
         }
-        self.end_line().and_then(|()| self.write_parts(pieces))
+        self.end_line()?;
+        self.write(&mut runs.iter().map(|run| &buffer[run.clone()])).map_err(|(bytes, source)| SinkError::Io {
+            events: whole(runs.iter().map(Range::len), bytes),
+            bytes,
+            source,
+        })
     }
 
     /// Writes the next part of a line that comes in parts; without looking where the last one ended.
@@ -85,7 +95,7 @@ impl NdjsonSink {
     /// # Errors
     /// As [`NdjsonSink::write_lines`].
     pub fn write_part(&mut self, part: &[u8]) -> Result<(), SinkError> {
-        self.write_parts(&[part])
+        self.write(&mut [part].into_iter()).map_err(|(bytes, source)| SinkError::Io { events: 0, bytes, source })
     }
 
     /// Writes the newline that is missing at the end of what is out, if one is.
@@ -103,14 +113,6 @@ impl NdjsonSink {
             self.newlines_added += 1;
         }
         Ok(())
-    }
-
-    fn write_parts(&mut self, pieces: &[&[u8]]) -> Result<(), SinkError> {
-        self.write(&mut pieces.iter().copied()).map_err(|(bytes, source)| SinkError::Io {
-            events: whole(pieces.iter().map(|piece| piece.len()), bytes),
-            bytes,
-            source,
-        })
     }
 
     /// Writes all of `pieces`, or says how many of their bytes are out.
@@ -284,12 +286,23 @@ mod tests {
         let (mut reader, mut sink) = pipe();
         let pieces: Vec<String> = (0..3 * SLICES_MAX).map(|n| format!("{n}\n")).collect();
         let expected = pieces.concat();
+        let buffer = expected.clone().into_bytes();
+        let mut end = 0;
+        let runs: Vec<_> = pieces
+            .iter()
+            .map(|piece| {
+                end..{
+                    end += piece.len();
+                    end
+                }
+            })
+            .collect();
         let reading = std::thread::spawn(move || {
             let mut out = String::new();
             reader.read_to_string(&mut out).unwrap();
             out
         });
-        sink.write_lines(&pieces.iter().map(String::as_bytes).collect::<Vec<_>>()).unwrap();
+        sink.write_lines(&buffer, &runs).unwrap();
         drop(sink);
         assert_eq!(reading.join().unwrap(), expected);
     }
@@ -300,10 +313,10 @@ mod tests {
         let path = dir.path().join("out");
         std::fs::write(&path, "half").unwrap();
         let mut sink = NdjsonSink::file(&path).unwrap();
-        sink.write_lines(&[]).unwrap();
+        sink.write_lines(b"", &[]).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"half");
-        sink.write_lines(&[b"one\n", b"two"]).unwrap();
-        sink.write_lines(&[b"three\n"]).unwrap();
+        sink.write_lines(b"one\nnot\ntwo", &[0..4, 8..11]).unwrap();
+        sink.write_lines(b"three\n", std::slice::from_ref(&(0..6))).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"half\none\ntwo\nthree\n");
         assert_eq!(sink.newlines_added(), 2);
     }
@@ -340,7 +353,7 @@ mod tests {
         let expected = line.len() * 40;
         let reading = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
         for _ in 0..40 {
-            sink.write_lines(&[&line]).unwrap();
+            sink.write_lines(&line, std::slice::from_ref(&(0..line.len()))).unwrap();
         }
         drop(sink);
         assert_eq!(reading.join().unwrap(), expected as u64);

@@ -58,20 +58,31 @@ impl Classify for Avx2 {
                 let any = u64::from(ends.count == 0).wrapping_neg();
                 name_end |= is(ends.bytes[1]) | is(ends.bytes[2]) | is(ends.bytes[3]) | any;
             }
-            Block {
+            let both = Both(low, high);
+            let mut block = Block {
                 quote: is(b'"'),
-                backslash: is(b'\\'),
                 newline: is(b'\n'),
                 comma: is(b','),
                 colon: is(b':'),
                 open: lower.equals(b'{'),
                 close: lower.equals(b'}'),
-                curly: Both(_mm256_slli_epi16(low, 2), _mm256_slli_epi16(high, 2)).high_bits(),
                 space: Both(spaces(low), spaces(high)).high_bits(),
-                control: Both(controls(low), controls(high)).high_bits(),
-                high: Both(low, high).high_bits(),
+                digit: Both(digits(low), digits(high)).high_bits(),
+                zero: is(b'0'),
                 name_end,
+                backslash: 0,
+                control: 0,
+                high: 0,
+            };
+            block.control = block.newline;
+            // Most blocks have none of these three, and one question tells.
+            let rare = _mm256_or_si256(rare(low), rare(high));
+            if _mm256_testz_si256(rare, rare) == 0 {
+                block.backslash = is(b'\\');
+                block.control = Both(controls(low), controls(high)).high_bits();
+                block.high = both.high_bits();
             }
+            block
         }
     }
 
@@ -124,11 +135,34 @@ fn spaces(bytes: __m256i) -> __m256i {
     }
 }
 
+/// 0xFF where a byte is a backslash, beyond ASCII, or a control character but a newline.
+#[inline(always)]
+fn rare(bytes: __m256i) -> __m256i {
+    // SAFETY: only reached from `Avx2`'s methods, so the processor has AVX2 (invariant 1).
+    unsafe {
+        // As signed numbers, bytes beyond ASCII are below all others.
+        let low_or_high = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), bytes);
+        let newline = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'\n' as i8));
+        let backslash = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'\\' as i8));
+        _mm256_or_si256(_mm256_andnot_si256(newline, low_or_high), backslash)
+    }
+}
+
 /// 0xFF where a byte is below 0x20.
 #[inline(always)]
 fn controls(bytes: __m256i) -> __m256i {
     // SAFETY: only reached from `Avx2`'s methods, so the processor has AVX2 (invariant 1).
     unsafe { _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1F)), bytes) }
+}
+
+/// 0xFF where a digit stands.
+#[inline(always)]
+fn digits(bytes: __m256i) -> __m256i {
+    // SAFETY: only reached from `Avx2`'s methods, so the processor has AVX2 (invariant 1).
+    unsafe {
+        let value = _mm256_sub_epi8(bytes, _mm256_set1_epi8(b'0' as i8));
+        _mm256_cmpeq_epi8(_mm256_min_epu8(value, _mm256_set1_epi8(9)), value)
+    }
 }
 
 #[cfg(test)]

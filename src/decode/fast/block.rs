@@ -14,10 +14,11 @@ pub(super) struct Block {
     pub(super) open: u64,
     /// `}` and `]`.
     pub(super) close: u64,
-    /// The bit that tells `{` from `[` and `}` from `]`; noise elsewhere.
-    pub(super) curly: u64,
     /// Space, tab, carriage return.
     pub(super) space: u64,
+    pub(super) digit: u64,
+    /// The digit 0.
+    pub(super) zero: u64,
     /// Below 0x20.
     pub(super) control: u64,
     /// Beyond ASCII.
@@ -56,8 +57,9 @@ impl Classify for Plain {
             colon: mask(&|byte| byte == b':'),
             open: mask(&|byte| byte == b'{' || byte == b'['),
             close: mask(&|byte| byte == b'}' || byte == b']'),
-            curly: mask(&|byte| byte & 0x20 != 0),
             space: mask(&|byte| matches!(byte, b' ' | b'\t' | b'\r')),
+            digit: mask(&|byte| byte.is_ascii_digit()),
+            zero: mask(&|byte| byte == b'0'),
             control: mask(&|byte| byte < 0x20),
             high: mask(&|byte| byte >= 0x80),
             name_end: mask(&|byte| ends.count == 0 || ends.bytes[..ends.count].contains(&byte)),

@@ -9,9 +9,9 @@
 //! - All tokens, skipping white space. Every token ends a value (a string, a scalar, a closing bracket) or wants one (an
 //!   opening bracket, a comma, a colon, a newline). A value may only follow what wants one; a comma or colon only what
 //!   ends one; a closing bracket or newline what ends one, or directly an opening bracket or newline.
-//! - Separators only, skipping strings and scalars too: brackets, commas, colons, newlines. A colon must come after a
-//!   comma or `{`; after `{` a colon or `}`. After a comma comes a colon in an object and none in an array: this depends
-//!   on where we are, so both are handed on, to be compared with the brackets.
+//! - Separators only, skipping strings and scalars too: brackets, commas, colons, newlines. A colon must come after an
+//!   opening bracket or a comma. After these a colon must come in an object, and none in an array, but for a bracket that
+//!   is closed at once: this depends on where we are, so both are handed on, to be compared with the brackets.
 //!
 //! That a colon stands right behind a string is left to the caller when white space is between them, since that is rare.
 
@@ -26,6 +26,8 @@ pub(super) struct Grammar {
     escaped: u64,
     /// 1 when the last byte belonged to a scalar.
     in_scalar: u64,
+    /// 1 when the last byte was a zero that started a number.
+    after_zero: u64,
     /// 1 when the last byte was a closing quote.
     after_string: u64,
     /// 1 when the string that goes on has escapes.
@@ -36,8 +38,7 @@ pub(super) struct Grammar {
     name_ends: u64,
     wanting: u64,
     opened: u64,
-    comma: u64,
-    brace: u64,
+    first: u64,
 }
 
 /// What is worth a look in a block, strings and escapes known.
@@ -45,17 +46,21 @@ pub(super) struct Grammar {
 pub(super) struct Marks {
     /// These tokens cannot stand where they stand.
     pub(super) wrong: u64,
-    /// These are wrong inside an object: no colon comes after a comma.
+    /// These are wrong inside an object: a member has no name.
     pub(super) wrong_in_object: u64,
-    /// These are wrong inside an array: a colon comes after a comma.
+    /// These are wrong inside an array: an element has a name.
     pub(super) wrong_in_array: u64,
     pub(super) open: u64,
     pub(super) close: u64,
     pub(super) newline: u64,
     /// The newlines of blank lines.
     pub(super) blank: u64,
-    /// Where scalars start: each has to be judged.
-    pub(super) scalars: u64,
+    /// Where scalars start that are literals, negative numbers or nothing at all: each has to be judged.
+    pub(super) words: u64,
+    /// Where numbers start with a digit.
+    pub(super) numbers: u64,
+    /// Bytes of these numbers that are more than a digit, or the last one here: the number has to be judged.
+    pub(super) not_digits: u64,
     /// Escaped characters other than quote and backslash: each has to be judged.
     pub(super) escapes: u64,
     /// Colons behind a name that may be on a path.
@@ -75,14 +80,14 @@ impl Grammar {
             in_string: 0,
             escaped: 0,
             in_scalar: 0,
+            after_zero: 0,
             after_string: 0,
             string_has_escapes: 0,
             after_escapes: 0,
             name_ends: 0,
             wanting: 1,
             opened: 1,
-            comma: 0,
-            brace: 0,
+            first: 0,
         }
     }
 
@@ -99,33 +104,42 @@ impl Grammar {
         let [open, close, space] = [block.open, block.close, block.space].map(|mask| mask & outside);
         let separator = comma | colon | newline | open | close;
         let scalar = outside & !separator & !space;
-        let scalars = scalar & !(scalar << 1 | std::mem::replace(&mut self.in_scalar, scalar >> 63));
-        let (brace, closing_brace) = (open & block.curly, close & block.curly);
+        let going_on = std::mem::replace(&mut self.in_scalar, scalar >> 63);
+        let scalars = scalar & !(scalar << 1 | going_on);
 
         let wanting = follow(open | comma | colon | newline, space, &mut self.wanting);
         let opened = follow(open | newline, space, &mut self.opened);
-        let after_comma = follow(comma, !separator, &mut self.comma);
-        let after_brace = follow(brace, !separator, &mut self.brace);
+        let first = follow(open | comma, !separator, &mut self.first);
 
         let values = (quote & in_string) | scalars | open;
-        let misplaced = (values & !wanting) | ((comma | colon) & wanting) | ((close | newline) & wanting & !opened);
-        let unnamed = (colon & !(after_comma | after_brace))
-            | (after_brace & !(colon | closing_brace))
-            | (closing_brace & after_brace & !opened);
+        let empty = close & wanting & opened;
+        let misplaced = (values & !wanting)
+            | ((comma | colon) & wanting)
+            | ((close | newline) & wanting & !opened)
+            | (colon & !first);
+
+        let number = block.digit & scalars;
+        let words = scalars & !number;
+        // The carries clear every scalar that does not start with a digit here.
+        let in_number = scalar & scalar.wrapping_add(words | going_on);
+        let zeros = block.zero & number;
+        let leading_zero = block.digit & (zeros << 1 | std::mem::replace(&mut self.after_zero, zeros >> 63));
 
         let after_string = string_end << 1 | std::mem::replace(&mut self.after_string, string_end >> 63);
         let name_end = block.name_end << 2 | std::mem::replace(&mut self.name_ends, block.name_end >> 62);
         let escaped_ends = self.ends_with_escapes(block.backslash, in_string) & string_end;
         let after_escapes = escaped_ends << 1 | std::mem::replace(&mut self.after_escapes, escaped_ends >> 63);
         Marks {
-            wrong: (block.control & in_string) | misplaced | unnamed,
-            wrong_in_object: after_comma & !colon,
-            wrong_in_array: after_comma & colon,
+            wrong: (block.control & in_string) | misplaced | leading_zero,
+            wrong_in_object: first & !colon & !empty,
+            wrong_in_array: first & colon,
             open,
             close,
             newline,
             blank: newline & wanting,
-            scalars,
+            words,
+            numbers: number,
+            not_digits: in_number & !block.digit | in_number & (1 << 63),
             escapes: escaped & in_string & !(block.quote | block.backslash),
             names: colon & name_end & after_string,
             detached: colon & !after_string,

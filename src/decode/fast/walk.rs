@@ -69,7 +69,7 @@ struct Walk<'a> {
     line_start: usize,
     depth: usize,
     /// What is wrong at each depth: [`Level::NONE`] outside all brackets.
-    levels: [Level; DEPTH_MAX + 1],
+    levels: [Level; DEPTH_MAX + 2],
     /// Whether the present line has bytes beyond ASCII in the blocks before this one.
     beyond_ascii: bool,
     /// Whether the present line has names with escapes, which only the exact checker reads.
@@ -88,8 +88,9 @@ impl Level {
     const NONE: Self = Self(0b11);
 
     #[inline(always)]
-    fn of(curly: u64) -> Self {
-        Self(2 - (curly & 1) as u8)
+    fn of(bracket: u8) -> Self {
+        // One bit tells `{` from `[` and `}` from `]`.
+        Self(2 - (bracket >> 5 & 1))
     }
 
     #[inline(always)]
@@ -101,12 +102,12 @@ impl Level {
 
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], line_start: usize) -> Self {
-        debug_assert!(Level::of(1) == Level::OBJECT && Level::of(0) == Level::ARRAY);
+        debug_assert!(Level::of(b'{') == Level::OBJECT && Level::of(b']') == Level::ARRAY);
         Self {
             bytes,
             line_start,
             depth: 0,
-            levels: [Level::NONE; DEPTH_MAX + 1],
+            levels: [Level::NONE; DEPTH_MAX + 2],
             beyond_ascii: false,
             escaped_names: false,
             escaped_end: usize::MAX,
@@ -122,7 +123,10 @@ impl<'a> Walk<'a> {
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
     ) -> Result<(), Doubt> {
-        let mut wrong = marks.wrong | self.wrong_scalars(marks.scalars, at);
+        let mut wrong = marks.wrong | self.wrong_words(marks.words, at);
+        if marks.not_digits != 0 {
+            wrong |= self.wrong_numbers(marks, at);
+        }
         if marks.escapes != 0 {
             wrong |= self.wrong_escapes(marks.escapes, at);
         }
@@ -136,17 +140,17 @@ impl<'a> Walk<'a> {
         }
         let sound = if wrong == 0 { u64::MAX } else { (1 << wrong.trailing_zeros()) - 1 };
 
-        let mut events = (marks.open | marks.close | marks.newline | names | escaped_names) & sound;
+        let names = names | escaped_names;
+        let mut events = (marks.open | marks.close | marks.newline | names) & sound;
         let mut done = 0_u64;
         let mut beyond_ascii = block.high;
         while events != 0 {
             let bit = events & events.wrapping_neg();
             let shift = events.trailing_zeros() as usize;
             events ^= bit;
-            let position = at + shift;
-            if (names | escaped_names) & bit != 0 {
+            if names & bit != 0 {
                 self.escaped_names |= escaped_names & bit != 0;
-                self.name(position, judge);
+                self.name(at + shift, judge);
                 continue;
             }
             let through = bit | (bit - 1);
@@ -161,24 +165,16 @@ impl<'a> Walk<'a> {
                 }
                 self.beyond_ascii |= beyond_ascii & through != 0;
                 beyond_ascii &= !through;
-                self.line((position + 1).min(self.bytes.len()), marks.blank & bit != 0, judge, visit);
-            } else if marks.open & bit != 0 {
-                if self.depth == DEPTH_MAX {
-                    return Err(Doubt);
+                self.line((at + shift + 1).min(self.bytes.len()), marks.blank & bit != 0, judge, visit);
+                continue;
+            }
+            self.bracket(marks.open >> shift & 1 == 1, Level::of(self.bytes[at + shift]), level)?;
+            if judge.search.is_nested() {
+                if marks.open & bit != 0 {
+                    judge.search.open(self.depth, at + shift - self.line_start);
+                } else {
+                    judge.search.close(self.depth + 1);
                 }
-                self.depth += 1;
-                self.levels[self.depth] = Level::of(block.curly >> shift);
-                if judge.search.is_nested() {
-                    judge.search.open(self.depth, position - self.line_start);
-                }
-            } else {
-                if level != Level::of(block.curly >> shift) {
-                    return Err(Doubt);
-                }
-                if judge.search.is_nested() {
-                    judge.search.close(self.depth);
-                }
-                self.depth -= 1;
             }
         }
         if wrong != 0 || self.levels[self.depth].wrong(marks) & !done != 0 {
@@ -188,6 +184,18 @@ impl<'a> Walk<'a> {
         if marks.escaped_ends != 0 {
             self.escaped_end = at + 63 - marks.escaped_ends.leading_zeros() as usize;
         }
+        Ok(())
+    }
+
+    /// Goes up or down a level, without a branch that depends on which.
+    #[inline(always)]
+    fn bracket(&mut self, opens: bool, kind: Level, level: Level) -> Result<(), Doubt> {
+        if (opens & (self.depth == DEPTH_MAX)) | (!opens & (kind != level)) {
+            return Err(Doubt);
+        }
+        // For a closing bracket this writes where nothing is.
+        self.levels[self.depth + 1] = kind;
+        self.depth = self.depth + usize::from(opens) - usize::from(!opens);
         Ok(())
     }
 
@@ -220,20 +228,60 @@ impl<'a> Walk<'a> {
         self.escaped_names = false;
     }
 
-    /// The scalars that are no number and no literal.
+    /// Of the scalars that do not start with a digit, those that are no literal and no number.
     #[inline(always)]
-    fn wrong_scalars(&self, mut scalars: u64, at: usize) -> u64 {
+    fn wrong_words(&self, mut words: u64, at: usize) -> u64 {
         let mut wrong = 0;
-        while scalars != 0 {
-            let shift = scalars.trailing_zeros();
-            let sound = match token::end(self.bytes, at + shift as usize) {
-                Ok(end) => self.bytes.get(end).is_none_or(|&byte| ends_scalar(byte)),
-                Err(_) => false,
-            };
-            wrong |= u64::from(!sound) << shift;
-            scalars &= scalars - 1;
+        while words != 0 {
+            let shift = words.trailing_zeros();
+            wrong |= u64::from(!self.is_word(at + shift as usize)) << shift;
+            words &= words - 1;
         }
         wrong
+    }
+
+    #[inline(always)]
+    fn is_word(&self, at: usize) -> bool {
+        let Some(five) = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<5>()) else {
+            return self.is_scalar(at);
+        };
+        let four = u32::from_le_bytes([five[0], five[1], five[2], five[3]]);
+        let short = (four == TRUE) | (four == NULL);
+        let long = (four == FALS) & (five[4] == b'e');
+        let end = self.bytes.get(at + 4 + usize::from(long));
+        let ended = end.is_none_or(|&byte| SCALAR_ENDS[usize::from(byte)]);
+        ((short | long) & ended) || self.is_scalar(at)
+    }
+
+    /// Of the numbers that start with a digit and are not just digits, those that are wrong.
+    ///
+    /// What runs on into the next block is judged here too, and not again there.
+    #[inline(never)]
+    fn wrong_numbers(&self, marks: &Marks, at: usize) -> u64 {
+        let (mut wrong, mut not_digits) = (0, marks.not_digits);
+        while not_digits != 0 {
+            let before = not_digits ^ (not_digits - 1);
+            let start = 63 - (marks.numbers & before).leading_zeros();
+            match token::end(self.bytes, at + start as usize) {
+                Ok(end) if self.ends_scalar(end) => {
+                    not_digits &= u64::MAX.checked_shl((end - at) as u32).unwrap_or(0);
+                }
+                _ => {
+                    wrong |= 1 << start;
+                    break;
+                }
+            }
+        }
+        wrong
+    }
+
+    #[inline(never)]
+    fn is_scalar(&self, at: usize) -> bool {
+        token::end(self.bytes, at).is_ok_and(|end| self.ends_scalar(end))
+    }
+
+    fn ends_scalar(&self, end: usize) -> bool {
+        self.bytes.get(end).is_none_or(|&byte| SCALAR_ENDS[usize::from(byte)])
     }
 
     #[cold]
@@ -272,11 +320,20 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether a scalar may end before `byte`. What else may follow is the grammar's question.
-#[inline(always)]
-fn ends_scalar(byte: u8) -> bool {
-    matches!(byte, b',' | b'}' | b']' | b'\n' | b' ' | b'\r' | b'\t' | b':' | b'"' | b'{' | b'[')
-}
+/// Whether a scalar may end before a byte. What else may follow is the grammar's question.
+static SCALAR_ENDS: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut at = 0;
+    while at < b",}]\n \r\t:\"{[".len() {
+        ends[b",}]\n \r\t:\"{["[at] as usize] = true;
+        at += 1;
+    }
+    ends
+};
+
+const TRUE: u32 = u32::from_le_bytes(*b"true");
+const NULL: u32 = u32::from_le_bytes(*b"null");
+const FALS: u32 = u32::from_le_bytes(*b"fals");
 
 /// How far ahead memory is asked for; measured, and flat around it.
 const PREFETCH_BYTES: usize = 2048;
