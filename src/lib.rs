@@ -44,5 +44,10 @@ mod window;
 
 pub use dedup::{BuildError, Builder, Deduplicator, Error, Reservation, Stats, WhenFull};
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
-pub use sink::{Sink, SinkError};
+pub use sink::{NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

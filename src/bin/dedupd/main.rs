@@ -1,2 +1,74 @@
-//! The filter.
-fn main() {}
+//! `dedupd`: makes each event of an NDJSON stream count once.
+
+mod args;
+mod config;
+mod exit;
+mod explain;
+mod filter;
+mod log;
+mod memory;
+mod quantity;
+mod stdio;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command, FilterArgs};
+use crate::config::Config;
+use crate::exit::{Exit, Failure, cause};
+use crate::log::{Log, LogFormat};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let log = Log { format: cli.filter.log_format, quiet: cli.filter.quiet, verbose: cli.filter.verbose };
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            log.error(failure.code, &failure.message);
+            if failure.exit == Exit::Usage && log.format == LogFormat::Text {
+                log::print("For more, try --help.\n");
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit, Failure> {
+    match &cli.command {
+        None => filter(&cli.filter),
+        Some(Command::Explain(args)) => explain::run(args),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "dedupd", &mut script);
+            print_document(&script)
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| stdout_failure(&error))?;
+            print_document(&page)
+        }
+    }
+}
+
+fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
+    if args.keys.inputs().next().is_none() && std::io::stdin().is_terminal() {
+        log::print(&Cli::command().render_help().to_string());
+        return Ok(Exit::Usage);
+    }
+    let config = Config::new(args)?;
+    filter::run(&config, &config::build_set(args)?)
+}
+
+/// Writes to standard output; a reader that has seen enough is no failure.
+fn print_document(document: &[u8]) -> Result<Exit, Failure> {
+    match std::io::stdout().write_all(document).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(stdout_failure(&error)),
+        _ => Ok(Exit::Done),
+    }
+}
+
+fn stdout_failure(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Io, "output", format!("cannot write standard output: {}", cause(error)))
+}

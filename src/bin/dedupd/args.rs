@@ -1,0 +1,247 @@
+//! What can be typed. What it means is `config`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::log::LogFormat;
+use crate::quantity::{duration, nonzero_size, window};
+
+/// Makes each event count once: reads events as lines of JSON and writes those whose ID was not seen within the window.
+///
+/// Output lines are the input lines, byte for byte and in order. Only provable duplicates are dropped: a line that cannot
+/// be judged is passed on and counted, unless told otherwise.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dedupd",
+    version,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "A file that is named like a command is read as ./man or --input man.",
+    after_long_help = AFTER_HELP
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Prints the manual page.
+    Man,
+    /// Says for each line which ID it has, how it came about, and what the verdict would be.
+    Explain(ExplainArgs),
+}
+
+/// Where the ID stands, and what else makes a fingerprint.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// Where the event ID stands: a member (id), a dotted path (data.id), a JSON Pointer (/data/items/0/id), or @line for
+    /// the whole line. a|b takes the first that is present; several --key make a composite.
+    #[arg(short, long = "key", value_name = "PATH", default_value = "id", help_heading = "Events")]
+    pub key: Vec<String>,
+
+    /// The hash of IDs. siphash13: nobody can craft IDs that collide. xxh3: faster, for IDs of trusted origin.
+    #[arg(long, value_name = "HASH", value_enum, default_value_t, help_heading = "Events")]
+    pub hash: HashArg,
+
+    /// Judge by the events' own time, which stands here.
+    #[arg(long, value_name = "PATH", help_heading = "Event time")]
+    pub time_field: Option<String>,
+
+    /// How the event time is written: s, ms, us or ns since 1970, or rfc3339.
+    #[arg(long, value_name = "UNIT", default_value = "rfc3339", requires = "time_field", help_heading = "Event time")]
+    pub time_unit: dedupd::decode::TimeUnit,
+
+    /// How much older than the newest event before it an event may be [default: the window].
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "time_field", help_heading = "Event time")]
+    pub lateness: Option<Duration>,
+
+    /// How far ahead of the clock an event time may be; beyond that it moves nothing and is counted.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h", requires = "time_field",
+        help_heading = "Event time")]
+    pub max_future: Duration,
+
+    /// How long an ID is remembered: at least 1s, or forever.
+    #[arg(short, long, value_name = "DURATION", value_parser = window, default_value = "24h", help_heading = "Window")]
+    pub window: Duration,
+
+    /// Make each repeat start the window of its ID again.
+    #[arg(long, help_heading = "Window")]
+    pub extend: bool,
+
+    /// The longest line that is read as an event; longer ones are bad (too_long), whatever their length.
+    #[arg(long, value_name = "SIZE", value_parser = nonzero_size, default_value = "16MiB", help_heading = "Bad lines")]
+    pub max_line: u64,
+
+    /// Read FILE; several are read in order, before those given by position. - is standard input.
+    #[arg(short, long = "input", value_name = "FILE", help_heading = "Input and output")]
+    pub input: Vec<PathBuf>,
+
+    /// Files to read in order; standard input when there is none, or as -.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    #[command(flatten)]
+    pub keys: KeyArgs,
+
+    /// What to do with an event that is late.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value_t,
+        requires = "time_field",
+        help_heading = "Event time"
+    )]
+    pub late: LateArg,
+
+    /// The most ids at a time [default: no limit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Window")]
+    pub max_ids: Option<u64>,
+
+    /// The most memory for ids [default: 3/4 of the machine's or control group's].
+    #[arg(long, value_name = "SIZE", value_parser = nonzero_size, help_heading = "Window")]
+    pub max_memory: Option<u64>,
+
+    /// What to do when a limit is reached. evict-oldest: forget the oldest ids early, counted. refuse: pass on what
+    /// cannot be judged, counted.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, help_heading = "Window")]
+    pub when_full: WhenFullArg,
+
+    /// What to do with a bad line: pass it on unchanged, divert it to --rejects, fail at once, or drop it.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, help_heading = "Bad lines")]
+    pub on_bad: BadArg,
+
+    /// What to do with a line that has no ID [default: as --on-bad].
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "Bad lines")]
+    pub on_missing: Option<BadArg>,
+
+    /// Where diverted lines go, byte for byte.
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
+    pub rejects: Option<PathBuf>,
+
+    /// Where dropped duplicates go, byte for byte.
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
+    pub duplicates: Option<PathBuf>,
+
+    /// Where first-seen events go, as > would: an existing file is emptied first [default: standard output].
+    #[arg(short, long, value_name = "FILE", help_heading = "Input and output")]
+    pub output: Option<PathBuf>,
+
+    /// Threads that work [default: the number of cores, at most 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Running")]
+    pub threads: Option<u16>,
+
+    /// How long a drain may take after the first SIGINT or SIGTERM.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", help_heading = "Running")]
+    pub drain_timeout: Duration,
+
+    /// How the report looks, on standard error at the end and on SIGUSR1.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Reporting")]
+    pub report: ReportFormat,
+
+    /// Print the report also this often.
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Reporting")]
+    pub report_every: Option<Duration>,
+
+    /// Show progress from the start; without it a long run on a terminal does.
+    #[arg(long, help_heading = "Reporting")]
+    pub progress: bool,
+
+    /// Print nothing but errors.
+    #[arg(short, long, conflicts_with_all = ["verbose", "progress", "report_every"], help_heading = "Reporting")]
+    pub quiet: bool,
+
+    /// Also say what is not a warning.
+    #[arg(short, long, help_heading = "Reporting")]
+    pub verbose: bool,
+
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Reporting")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+impl KeyArgs {
+    /// The inputs in order; empty for standard input alone.
+    pub fn inputs(&self) -> impl Iterator<Item = OsString> {
+        self.input.iter().chain(&self.files).map(|path| path.clone().into_os_string())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HashArg {
+    #[default]
+    Siphash13,
+    Xxh3,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LateArg {
+    #[default]
+    Pass,
+    Drop,
+    Divert,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BadArg {
+    #[default]
+    Pass,
+    Divert,
+    Fail,
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WhenFullArg {
+    #[default]
+    EvictOldest,
+    Refuse,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Three lines for people.
+    #[default]
+    Text,
+    /// One line of JSON with stable names.
+    Json,
+}
+
+const AFTER_HELP: &str = "\
+Signals:
+  SIGINT, SIGTERM  stop reading, finish what was read, exit 0; a second one exits at once
+  SIGUSR1          print the report
+  SIGHUP           reopen the output files
+
+Exit codes:
+  0   done (also when the reader of standard output went away)
+  1   done, but something was diverted
+  2   usage
+  65  a bad line under `fail`
+  66  an input cannot be opened
+  70  the books do not balance (a bug: please report)
+  73  an output cannot be created
+  74  reading or writing failed
+
+A file that is named like a command is read as ./man or --input man.";

@@ -1,0 +1,212 @@
+//! What the command line means: checked once, so that no later code checks again.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dedupd::decode::{BadReason, Decoder, KeySpec, TimeSpec};
+use dedupd::{BuildError, Deduplicator, Error, IdHash, WhenFull};
+
+use crate::args::{BadArg, FilterArgs, HashArg, KeyArgs, LateArg, ReportFormat, WhenFullArg};
+use crate::exit::{Exit, Failure};
+use crate::log::Log;
+use crate::memory;
+
+/// A run of the filter.
+#[derive(Debug)]
+pub struct Config {
+    pub inputs: Vec<Input>,
+    pub output: Option<PathBuf>,
+    pub rejects: Option<PathBuf>,
+    pub duplicates: Option<PathBuf>,
+    pub reading: Reading,
+    pub policy: Policy,
+    pub threads: usize,
+    pub drain_timeout: Duration,
+    pub reporting: Reporting,
+    pub log: Log,
+}
+
+/// Where events are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    Stdin,
+    File(PathBuf),
+}
+
+/// How lines become events.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub keys: KeySpec,
+    pub time: Option<TimeSpec>,
+    /// Without its newline.
+    pub line_bytes_max: usize,
+}
+
+/// What is done with what is no event to deliver.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub bad: Action,
+    pub missing: Action,
+    pub late: Action,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Pass,
+    Divert,
+    Fail,
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Reporting {
+    pub format: ReportFormat,
+    pub every: Option<Duration>,
+    pub progress: bool,
+}
+
+impl Config {
+    pub fn new(args: &FilterArgs) -> Result<Self, Failure> {
+        let policy = Policy::new(args)?;
+        Ok(Self {
+            inputs: inputs(&args.keys),
+            output: args.output.clone().filter(|path| path.as_os_str() != "-"),
+            rejects: args.rejects.clone(),
+            duplicates: args.duplicates.clone(),
+            reading: Reading::new(&args.keys)?,
+            policy,
+            threads: args.threads.map_or_else(default_threads, usize::from),
+            drain_timeout: args.drain_timeout,
+            reporting: Reporting { format: args.report, every: args.report_every, progress: args.progress },
+            log: Log { format: args.log_format, quiet: args.quiet, verbose: args.verbose },
+        })
+    }
+}
+
+impl Policy {
+    fn new(args: &FilterArgs) -> Result<Self, Failure> {
+        let bad = Action::from(args.on_bad);
+        let missing = args.on_missing.map_or(bad, Action::from);
+        let late = match args.late {
+            LateArg::Pass => Action::Pass,
+            LateArg::Drop => Action::Drop,
+            LateArg::Divert => Action::Divert,
+        };
+        let diverts = [("--on-bad", bad), ("--on-missing", missing), ("--late", late)];
+        match diverts.iter().find(|(_, action)| *action == Action::Divert) {
+            Some((flag, _)) if args.rejects.is_none() => {
+                Err(Failure::usage(format!("{flag} divert needs to know where to: add --rejects FILE")))
+            }
+            _ => Ok(Self { bad, missing, late }),
+        }
+    }
+
+    /// What is done with a bad line.
+    pub fn of(&self, reason: BadReason) -> Action {
+        if reason == BadReason::MissingId { self.missing } else { self.bad }
+    }
+}
+
+impl Reading {
+    pub fn new(args: &KeyArgs) -> Result<Self, Failure> {
+        let keys = KeySpec::parse(&args.key).map_err(|error| Failure::usage(format!("--key: {error}")))?;
+        let time = args.time_field.as_deref().map(|path| TimeSpec::parse(path, args.time_unit));
+        let time = time.transpose().map_err(|error| Failure::usage(format!("--time-field: {error}")))?;
+        let line_bytes_max = usize::try_from(args.max_line).ok().filter(|&bytes| bytes <= LINE_BYTES_LIMIT);
+        let line_bytes_max = line_bytes_max.ok_or_else(|| Failure::usage("--max-line may be 1GiB at most"))?;
+        Ok(Self { keys, time, line_bytes_max })
+    }
+
+    pub fn decoder(&self) -> Decoder {
+        let decoder = Decoder::new(self.keys.clone());
+        match &self.time {
+            Some(time) => decoder.with_time(time.clone()),
+            None => decoder,
+        }
+    }
+}
+
+/// The set that the flags ask for.
+pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
+    let limit = args.max_memory.or_else(memory::default_limit);
+    let mut builder = window(&args.keys).when_full(match args.when_full {
+        WhenFullArg::EvictOldest => WhenFull::EvictOldest,
+        WhenFullArg::Refuse => WhenFull::Refuse,
+    });
+    if let Some(bytes) = limit {
+        builder = builder.max_memory(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    if let Some(ids) = args.max_ids {
+        builder = builder.max_ids(usize::try_from(ids).unwrap_or(usize::MAX));
+    }
+    builder.build().map_err(|error| refused(&error))
+}
+
+/// A set without limits, for `explain`.
+pub fn build_plain_set(args: &KeyArgs) -> Result<Deduplicator, Failure> {
+    window(args).build().map_err(|error| refused(&error))
+}
+
+fn window(args: &KeyArgs) -> dedupd::Builder {
+    let hash = match args.hash {
+        HashArg::Siphash13 => IdHash::SipHash13,
+        HashArg::Xxh3 => IdHash::Xxh3,
+    };
+    let builder = Deduplicator::builder().window(args.window).extend_on_duplicate(args.extend).hash(hash);
+    match args.time_field {
+        Some(_) => builder.lateness(args.lateness.unwrap_or(args.window)).max_future(args.max_future),
+        None => builder,
+    }
+}
+
+fn refused(error: &Error) -> Failure {
+    match error {
+        Error::Build(BuildError::Secret(_)) => Failure::new(Exit::Io, "secret", error.to_string()),
+        _ => Failure::usage(error.to_string()),
+    }
+}
+
+/// The inputs in order; standard input when none is named.
+pub fn inputs(args: &KeyArgs) -> Vec<Input> {
+    let mut inputs: Vec<Input> = args.inputs().map(Input::from).collect();
+    if inputs.is_empty() {
+        inputs.push(Input::Stdin);
+    }
+    inputs
+}
+
+impl From<OsString> for Input {
+    fn from(name: OsString) -> Self {
+        if name == "-" { Self::Stdin } else { Self::File(name.into()) }
+    }
+}
+
+impl std::fmt::Display for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("standard input"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<BadArg> for Action {
+    fn from(arg: BadArg) -> Self {
+        match arg {
+            BadArg::Pass => Self::Pass,
+            BadArg::Divert => Self::Divert,
+            BadArg::Fail => Self::Fail,
+            BadArg::Drop => Self::Drop,
+        }
+    }
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_BY_DEFAULT_MAX)
+}
+
+/// More do not help: writing in order is one thread's part.
+const THREADS_BY_DEFAULT_MAX: usize = 4;
+/// Places in a chunk are 32 bits.
+const LINE_BYTES_LIMIT: usize = 1 << 30;

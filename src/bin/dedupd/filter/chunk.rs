@@ -1,0 +1,109 @@
+//! A buffer of input on its way through the filter.
+
+use std::ops::Range;
+
+use dedupd::decode::{Bad, BadReason};
+use dedupd::{Fingerprint, Timestamp};
+
+/// Whole lines of one input, or a part of one line that is too long; filled, parsed and written, then used again.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// Always initialised in full; `filled` says how much of it counts.
+    buffer: Vec<u8>,
+    filled: usize,
+    /// Which input this is from.
+    pub input: usize,
+    /// Where in that input it starts.
+    pub offset: u64,
+    pub shape: Shape,
+    /// One for each line, in order.
+    pub lines: Vec<Line>,
+    /// One for each line with an ID, in order.
+    pub ids: Vec<Fingerprint>,
+    /// The same with their times, when events are judged by their own.
+    pub timed: Vec<(Fingerprint, Timestamp)>,
+    /// The first bad line of each reason.
+    pub bad: Vec<(usize, Bad)>,
+}
+
+/// What a chunk holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    #[default]
+    Lines,
+    /// A part of a line that is longer than allowed.
+    Part { first: bool },
+}
+
+/// A line of a chunk. It starts where the one before it ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// After its newline, if it has one.
+    pub end: u32,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Not counted, and passed on.
+    Blank,
+    Id,
+    Bad(BadReason),
+}
+
+impl Chunk {
+    /// Empties it for the next round. A buffer that one long line made large is given back.
+    pub fn reset(&mut self, bytes: usize) {
+        if self.buffer.len() > 4 * bytes {
+            self.buffer = Vec::new();
+        }
+        self.filled = 0;
+        self.shape = Shape::Lines;
+        self.lines.clear();
+        self.ids.clear();
+        self.timed.clear();
+        self.bad.clear();
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Room for at least one more byte, and for `bytes` in all.
+    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let wanted = bytes.max(self.filled + 1);
+        if self.buffer.len() < wanted {
+            let grown = wanted.max(if self.filled > 0 { self.buffer.len() * 2 } else { 0 });
+            self.buffer.resize(grown, 0);
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// The next `count` bytes of the room were filled.
+    pub fn filled(&mut self, count: usize) {
+        self.filled = (self.filled + count).min(self.buffer.len());
+    }
+
+    /// Appends bytes that were read before.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.room(self.filled + bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.filled(bytes.len());
+    }
+
+    /// Cuts the chunk at `at` and moves what comes after it to `tail`.
+    pub fn cut(&mut self, at: usize, tail: &mut Vec<u8>) {
+        tail.clear();
+        tail.extend_from_slice(&self.buffer[at..self.filled]);
+        self.filled = at;
+    }
+
+    /// Where line `index` stands.
+    pub fn range(&self, index: usize) -> Range<usize> {
+        let start = if index == 0 { 0 } else { self.lines[index - 1].end as usize };
+        start..self.lines[index].end as usize
+    }
+}

@@ -1,0 +1,79 @@
+//! What the threads of a run tell each other apart from chunks: stop, reopen, why it failed, how it stands.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mio::Waker;
+
+use super::age::Ages;
+use super::books::Books;
+use crate::exit::Failure;
+
+/// Shared by the workers, the signal thread and the reporter.
+#[derive(Debug)]
+pub struct Control {
+    /// Read no more. Written by the signal thread and by a worker that failed, read by the reader; orders nothing else.
+    stop: AtomicBool,
+    /// Reopen the outputs. Written by the signal thread, taken by the writer; orders nothing else.
+    reopen: AtomicBool,
+    /// Gets the reader out of its wait.
+    waker: Waker,
+    /// The first failure; the later ones are its consequences.
+    failure: Mutex<Option<Failure>>,
+    books: Mutex<Books>,
+    pub ages: Mutex<Ages>,
+}
+
+impl Control {
+    pub fn new(waker: Waker, ages: Ages) -> Self {
+        Self {
+            stop: AtomicBool::new(false),
+            reopen: AtomicBool::new(false),
+            waker,
+            failure: Mutex::default(),
+            books: Mutex::default(),
+            ages: Mutex::new(ages),
+        }
+    }
+
+    /// Asks the reader to stop, also when it waits.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // When it fails, the reader finds out at its next read.
+        let _ = self.waker.wake();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub fn ask_to_reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    pub fn take_reopen(&self) -> bool {
+        self.reopen.load(Ordering::Relaxed) && self.reopen.swap(false, Ordering::Relaxed)
+    }
+
+    pub fn fail(&self, failure: Failure) {
+        lock(&self.failure).get_or_insert(failure);
+    }
+
+    pub fn take_failure(&self) -> Option<Failure> {
+        lock(&self.failure).take()
+    }
+
+    /// Shows how the books stand after a chunk.
+    pub fn publish(&self, books: &Books) {
+        lock(&self.books).clone_from(books);
+    }
+
+    pub fn books(&self) -> Books {
+        lock(&self.books).clone()
+    }
+}
+
+/// Locks, also after a panic: what these locks hold is whole at all times.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

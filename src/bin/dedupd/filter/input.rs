@@ -1,0 +1,177 @@
+//! An open input, and how to read it without stopping for ever.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use crate::config::Input;
+use crate::exit::{Exit, Failure, cause};
+use crate::stdio;
+
+/// An input that is being read.
+#[derive(Debug)]
+pub struct Open {
+    file: File,
+    access: Access,
+    /// A named pipe that nobody has opened for writing yet reads as ended; its first event says that somebody has.
+    pub wait_first: bool,
+}
+
+/// How to read so that a signal is not kept waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// A file: reading takes no longer than the disk does. Never mapped: a mapping dies when the file is truncated.
+    Plain,
+    /// Our own description of a pipe or terminal, made non-blocking; the inherited one keeps its flags.
+    NonBlocking,
+    /// A socket: non-blocking for each call.
+    Socket,
+    /// A descriptor that could not be opened again: it is asked before each read.
+    Asked,
+}
+
+impl Open {
+    pub fn new(input: &Input, registry: &Registry, token: Token) -> Result<Self, Failure> {
+        let mut open = match input {
+            Input::Stdin => Self::stdin()?,
+            Input::File(path) => Self::path(path)?,
+        };
+        if open.access != Access::Plain {
+            let descriptor = open.file.as_raw_fd();
+            match registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE) {
+                Ok(()) => {}
+                // What cannot be waited for, like /dev/zero, is always ready.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    open = Self { access: Access::Plain, wait_first: false, ..open };
+                }
+                Err(error) => return Err(Failure::new(Exit::Io, "input", format!("{input}: {}", cause(&error)))),
+            }
+        }
+        Ok(open)
+    }
+
+    fn stdin() -> Result<Self, Failure> {
+        if stdio::stdin_was_closed() {
+            return Err(Failure::new(Exit::NoInput, "input", "standard input is closed: name a file, or connect it"));
+        }
+        let refused =
+            |error: io::Error| Failure::new(Exit::NoInput, "input", format!("standard input: {}", cause(&error)));
+        let inherited = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(refused)?);
+        let kind = inherited.metadata().map_err(refused)?.file_type();
+        if kind.is_dir() {
+            return Err(refused(ErrorKind::IsADirectory.into()));
+        }
+        if kind.is_file() || kind.is_block_device() {
+            return Ok(Self::plain(inherited));
+        }
+        if kind.is_socket() {
+            return Ok(Self { file: inherited, access: Access::Socket, wait_first: false });
+        }
+        Ok(match open_non_blocking(Path::new("/proc/self/fd/0")) {
+            Ok(file) => Self::non_blocking(file, false),
+            Err(_) => Self { file: inherited, access: Access::Asked, wait_first: false },
+        })
+    }
+
+    fn path(path: &Path) -> Result<Self, Failure> {
+        let kind = check(path)?;
+        let file = if kind.is_file() || kind.is_block_device() { File::open(path) } else { open_non_blocking(path) };
+        let file = file.map_err(|error| refused(path, &error))?;
+        Ok(match kind.is_file() || kind.is_block_device() {
+            true => Self::plain(file),
+            false => Self::non_blocking(file, kind.is_fifo()),
+        })
+    }
+
+    fn plain(file: File) -> Self {
+        advise_sequential(&file);
+        Self { file, access: Access::Plain, wait_first: false }
+    }
+
+    fn non_blocking(file: File, wait_first: bool) -> Self {
+        enlarge_pipe(&file);
+        Self { file, access: Access::NonBlocking, wait_first }
+    }
+
+    /// Whether a read may answer [`ErrorKind::WouldBlock`].
+    pub fn may_block(&self) -> bool {
+        self.access != Access::Plain
+    }
+
+    /// Reads what is there.
+    pub fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self.access {
+            Access::Plain | Access::NonBlocking => self.file.read(room),
+            Access::Socket => receive(self.file.as_raw_fd(), room),
+            Access::Asked if !is_readable(self.file.as_raw_fd())? => Err(ErrorKind::WouldBlock.into()),
+            Access::Asked => self.file.read(room),
+        }
+    }
+
+    /// Ends the registration that [`Open::new`] made.
+    pub fn close(self, registry: &Registry) {
+        if self.may_block() {
+            // Closing the descriptor would do as well, unless somebody else has it open too.
+            let _ = registry.deregister(&mut SourceFd(&self.file.as_raw_fd()));
+        }
+    }
+}
+
+/// Says what `path` is, when it is there, is no directory, and, if a regular file, can be read.
+pub fn check(path: &Path) -> Result<fs::FileType, Failure> {
+    let about = fs::metadata(path).map_err(|error| refused(path, &error))?;
+    if about.is_dir() {
+        return Err(refused(path, &ErrorKind::IsADirectory.into()));
+    }
+    if about.is_file() {
+        File::open(path).map_err(|error| refused(path, &error))?;
+    }
+    Ok(about.file_type())
+}
+
+fn refused(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::NoInput, "input", format!("cannot read {}: {}", path.display(), cause(error)))
+}
+
+fn open_non_blocking(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+fn receive(socket: RawFd, room: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `room` is valid for writes of its length and exclusively borrowed for the duration of the call.
+    let count = unsafe { libc::recv(socket, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn is_readable(descriptor: RawFd) -> io::Result<bool> {
+    let mut wanted = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    // SAFETY: `wanted` is one valid, exclusively borrowed pollfd for the duration of the call.
+    match unsafe { libc::poll(&raw mut wanted, 1, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        ready => Ok(ready > 0),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn advise_sequential(file: &File) {
+    // SAFETY: the descriptor is open for the duration of the call, which takes plain numbers.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_sequential(_file: &File) {}
+
+/// Asks for a pipe of 1 MiB: fewer, longer reads. A refusal changes nothing.
+#[cfg(target_os = "linux")]
+fn enlarge_pipe(file: &File) {
+    // SAFETY: the descriptor is open for the duration of the call, which takes plain numbers.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETPIPE_SZ, 1 << 20) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn enlarge_pipe(_file: &File) {}

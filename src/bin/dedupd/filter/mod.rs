@@ -1,0 +1,195 @@
+//! The filter: lines in, first-seen lines out.
+//!
+//! ```text
+//! read (one at a time) -> parse (any number) -> decide, deliver, commit (one at a time, in order)
+//! ```
+//!
+//! All threads run [`Run::work`] and take whichever role is open, the most downstream first; `dedupd::queue` says why.
+
+mod age;
+mod books;
+mod chunk;
+mod control;
+mod input;
+mod output;
+mod parse;
+mod read;
+mod report;
+mod signals;
+mod warn;
+mod watch;
+mod write;
+
+use std::io;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use dedupd::Deduplicator;
+use dedupd::queue::{Handoff, Work};
+use mio::{Poll, Waker};
+
+use self::age::Ages;
+use self::chunk::Chunk;
+use self::control::{Control, lock};
+use self::output::Outputs;
+use self::parse::Parser;
+use self::read::{Filled, Reader, WAKER};
+use self::report::Report;
+use self::signals::Answer;
+use self::write::{Stop, Writer};
+use crate::config::{Config, Input};
+use crate::exit::{Exit, Failure, cause};
+use crate::log::print;
+
+/// Runs the filter to its end.
+pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
+    for input in &config.inputs {
+        if let Input::File(path) = input {
+            input::check(path)?;
+        }
+    }
+    let outputs = Outputs::open(config)?;
+    let poll = Poll::new().map_err(|error| system_failure(&error))?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| system_failure(&error))?;
+    let control = Arc::new(Control::new(waker, Ages::new(dedup.window())));
+    let reader =
+        Reader::new(config.inputs.clone(), config.reading.line_bytes_max, poll, Arc::clone(&control), config.log);
+    let run = Run {
+        config,
+        dedup,
+        handoff: Handoff::new((0..config.threads + SPARE_CHUNKS).map(|_| Chunk::default())),
+        reader: Mutex::new(reader),
+        writer: Mutex::new(Writer::new(config, dedup, Arc::clone(&control), outputs)),
+        control,
+        started: Instant::now(),
+    };
+    run.run()
+}
+
+/// A run of the filter, as its threads share it.
+pub struct Run<'a> {
+    config: &'a Config,
+    dedup: &'a Deduplicator,
+    handoff: Handoff<Chunk>,
+    /// Never waited for: the hand-off gives its role to one thread at a time.
+    reader: Mutex<Reader>,
+    /// As the reader; the signal thread takes it when nobody has it.
+    writer: Mutex<Writer<'a>>,
+    control: Arc<Control>,
+    started: Instant,
+}
+
+impl Run<'_> {
+    fn run(&self) -> Result<Exit, Failure> {
+        let (signals, signals_end) = signals::register().map_err(|error| system_failure(&error))?;
+        let (ended, watch_end) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let spawn = |name: String| thread::Builder::new().name(name);
+            let answering = spawn("dedupd-signal-0".to_owned())
+                .spawn_scoped(scope, || signals::answer(signals, &self, self.config.drain_timeout, self.config.log));
+            if watch::is_wanted(self.config) {
+                // Without its thread there is nothing to look at; the events are filtered all the same.
+                let _ = spawn("dedupd-watch-0".to_owned())
+                    .spawn_scoped(scope, move || watch::watch(self, self.config, &watch_end));
+            }
+            let workers: Vec<_> = (1..self.config.threads)
+                .map_while(|n| spawn(format!("dedupd-worker-{n}")).spawn_scoped(scope, || self.work()).ok())
+                .collect();
+            self.work();
+            for worker in workers {
+                // A panic was printed where it happened; the scope passes it on.
+                let _ = worker.join();
+            }
+            signals_end.close();
+            drop((answering, ended));
+        });
+        self.end()
+    }
+
+    /// A worker's loop.
+    fn work(&self) {
+        let mut parser = Parser::new(&self.config.reading, self.dedup);
+        loop {
+            match self.handoff.next() {
+                Work::Emit(chunk) => self.write(&chunk),
+                Work::Transform(mut chunk) => {
+                    parser.parse(&mut chunk);
+                    chunk.complete();
+                }
+                Work::Fill(mut chunk) => match lock(&self.reader).fill(&mut chunk) {
+                    Ok(Filled::Chunk) => chunk.submit(),
+                    Ok(Filled::End) => chunk.finish(),
+                    Err(failure) => {
+                        self.control.fail(failure);
+                        chunk.finish();
+                    }
+                },
+                Work::Done => break,
+            }
+        }
+    }
+
+    fn write(&self, chunk: &Chunk) {
+        let written = lock(&self.writer).write(chunk);
+        if let Err(stop) = written {
+            if let Stop::Failed(failure) = stop {
+                self.control.fail(failure);
+            }
+            self.handoff.close();
+            self.control.stop();
+        }
+    }
+
+    fn end(&self) -> Result<Exit, Failure> {
+        lock(&self.writer).end();
+        if !self.config.log.quiet {
+            self.print_report();
+        }
+        let books = self.control.books();
+        if !books.balance() {
+            return Err(Failure::new(Exit::Unbalanced, "unbalanced", format!("the books do not balance: {books:?}")));
+        }
+        match self.control.take_failure() {
+            Some(failure) => Err(failure),
+            None if books.diverted > 0 => Ok(Exit::Diverted),
+            None => Ok(Exit::Done),
+        }
+    }
+
+    fn print_report(&self) {
+        let ages = lock(&self.control.ages).summary();
+        let report = Report::new(&self.control.books(), self.dedup, ages, self.started.elapsed());
+        print(&report.render(self.config.reporting.format));
+    }
+}
+
+impl Answer for &Run<'_> {
+    fn drain(&self) {
+        self.control.stop();
+    }
+
+    fn report(&self) {
+        self.print_report();
+    }
+
+    fn reopen(&self) {
+        self.control.ask_to_reopen();
+        // When somebody is writing, it is done before the next chunk.
+        if let Ok(mut writer) = self.writer.try_lock() {
+            if let Err(Stop::Failed(failure)) = writer.reopen_if_asked() {
+                self.control.fail(failure);
+                self.handoff.close();
+                self.control.stop();
+            }
+        }
+    }
+}
+
+fn system_failure(error: &io::Error) -> Failure {
+    Failure::new(Exit::Io, "system", format!("cannot start: {}", cause(error)))
+}
+
+/// One to be filled while the others are worked on, one to wait its turn.
+const SPARE_CHUNKS: usize = 2;

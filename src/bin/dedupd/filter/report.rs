@@ -1,0 +1,236 @@
+//! The report: the books and the promises, for people and for programs.
+
+use std::time::Duration;
+
+use dedupd::decode::BadReason;
+use dedupd::{Deduplicator, Reason};
+use serde::Serialize;
+
+use super::age::AgeSummary;
+use super::books::Books;
+use crate::args::ReportFormat;
+use crate::quantity::{show_count, show_duration, show_size};
+
+/// All that the report says. The names are stable: programs read them.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Events read: lines that are not blank.
+    read: u64,
+    /// Bytes read.
+    bytes: u64,
+    elapsed_seconds: f64,
+    first_seen: u64,
+    duplicate: u64,
+    bad: u64,
+    /// The same by reason.
+    bad_reasons: BadReasons,
+    late: u64,
+    /// Events whose time was further ahead of the clock than allowed. They are judged, and counted as what they are too.
+    future: u64,
+    /// Events that could not be judged because the set was full.
+    refused: u64,
+    attached: u64,
+    delivered: u64,
+    dead_lettered: u64,
+    in_flight: u64,
+    spooled: u64,
+    /// Bad, late and refused events by what was done with them.
+    passed: u64,
+    diverted: u64,
+    dropped: u64,
+    /// Blank lines, passed on and not counted as read.
+    blank: u64,
+    /// Newlines that were written and not read.
+    newlines_added: u64,
+    /// None is for ever.
+    window_seconds: Option<f64>,
+    slack_seconds: f64,
+    live_ids: u64,
+    memory_bytes: u64,
+    evicted_early: u64,
+    clock_held: u64,
+    bypassed: u64,
+    delivery: &'static str,
+    durability: &'static str,
+    /// How long after the first the duplicates came.
+    duplicate_age: Option<DuplicateAge>,
+    balanced: bool,
+    #[serde(skip)]
+    window: Duration,
+    #[serde(skip)]
+    slack: Duration,
+    #[serde(skip)]
+    elapsed: Duration,
+}
+
+#[derive(Debug, Serialize)]
+struct BadReasons {
+    malformed: u64,
+    missing_id: u64,
+    too_long: u64,
+    ambiguous_id: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct DuplicateAge {
+    median_ms: u64,
+    max_ms: u64,
+    sampled: bool,
+}
+
+impl Report {
+    pub fn new(books: &Books, dedup: &Deduplicator, ages: Option<AgeSummary>, elapsed: Duration) -> Self {
+        let (stats, window, slack) = (dedup.stats(), dedup.window(), dedup.slack());
+        Self {
+            read: books.read,
+            bytes: books.bytes,
+            elapsed_seconds: elapsed.as_secs_f64(),
+            first_seen: books.first_seen,
+            duplicate: books.duplicate,
+            bad: books.bad_total(),
+            bad_reasons: BadReasons {
+                malformed: books.bad_by(BadReason::Malformed),
+                missing_id: books.bad_by(BadReason::MissingId),
+                too_long: books.bad_by(BadReason::TooLong),
+                ambiguous_id: books.bad_by(BadReason::AmbiguousId),
+            },
+            late: books.late,
+            future: stats.future,
+            refused: books.refused,
+            attached: 0,
+            delivered: books.delivered,
+            dead_lettered: 0,
+            in_flight: books.in_flight,
+            spooled: 0,
+            passed: books.passed,
+            diverted: books.diverted,
+            dropped: books.dropped,
+            blank: books.blank,
+            newlines_added: books.newlines_added,
+            window_seconds: (window != Duration::MAX).then(|| window.as_secs_f64()),
+            slack_seconds: slack.as_secs_f64(),
+            live_ids: stats.live_ids,
+            memory_bytes: stats.memory_bytes,
+            evicted_early: stats.evicted_early,
+            clock_held: stats.clock_held,
+            bypassed: stats.bypassed,
+            delivery: DELIVERY,
+            durability: DURABILITY,
+            duplicate_age: ages.map(|AgeSummary { median_ms, max_ms, sampled }| DuplicateAge {
+                median_ms,
+                max_ms,
+                sampled,
+            }),
+            balanced: books.balance(),
+            window,
+            slack,
+            elapsed,
+        }
+    }
+
+    pub fn render(&self, format: ReportFormat) -> String {
+        match format {
+            ReportFormat::Text => self.text(),
+            ReportFormat::Json => serde_json::to_string(self).map_or_else(|_| String::new(), |line| line + "\n"),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![self.what_was_read(), self.what_is_remembered(), self.what_was_kept()];
+        if !self.balanced {
+            lines.push("the books do not balance: this is a bug, please report it".to_owned());
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn what_was_read(&self) -> String {
+        let seconds = self.elapsed.as_secs_f64();
+        let share = if self.read > 0 { self.duplicate as f64 * 100.0 / self.read as f64 } else { 0.0 };
+        let mut line = format!(
+            "read {} in {seconds:.2} s ({}/s): {} first-seen, {} duplicate{} ({share:.1} %), {} bad{}, {} late",
+            show_count(self.read),
+            show_size((self.bytes as f64 / seconds.max(1e-9)) as u64),
+            show_count(self.first_seen),
+            show_count(self.duplicate),
+            if self.duplicate == 1 { "" } else { "s" },
+            show_count(self.bad),
+            self.why_bad(),
+            show_count(self.late),
+        );
+        for (count, what) in [
+            (self.future, "future"),
+            (self.refused, "refused"),
+            (self.in_flight, "in flight"),
+            (self.passed, "passed"),
+            (self.diverted, "diverted"),
+            (self.dropped, "dropped"),
+        ] {
+            if count > 0 {
+                line += &format!(", {} {what}", show_count(count));
+            }
+        }
+        line
+    }
+
+    fn why_bad(&self) -> String {
+        let bad = &self.bad_reasons;
+        let reasons = [
+            (bad.malformed, Reason::Malformed),
+            (bad.missing_id, Reason::MissingId),
+            (bad.too_long, Reason::TooLong),
+            (bad.ambiguous_id, Reason::AmbiguousId),
+        ];
+        let named: Vec<String> = reasons
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, reason)| format!("{reason} {}", show_count(*count)))
+            .collect();
+        if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) }
+    }
+
+    fn what_is_remembered(&self) -> String {
+        let window = match self.window {
+            Duration::MAX => "forever".to_owned(),
+            window => format!("{} +{}", show_duration(window), show_duration(self.slack)),
+        };
+        let live = format!("{} ids live in {}", show_count(self.live_ids), show_size(self.memory_bytes));
+        let ages = self.duplicate_age.as_ref().map_or_else(String::new, |age| {
+            let show = |ms| show_duration(Duration::from_millis(ms));
+            let sampled = if age.sampled { ", sampled" } else { "" };
+            format!(
+                "; duplicates came {} after the first (median{sampled}), {} at most",
+                show(age.median_ms),
+                show(age.max_ms)
+            )
+        });
+        format!("window {window}: {live}{ages}")
+    }
+
+    fn what_was_kept(&self) -> String {
+        let evicted = match self.evicted_early {
+            0 => "nothing evicted early".to_owned(),
+            ids => format!("{} ids evicted early", show_count(ids)),
+        };
+        let clock = match self.clock_held {
+            0 => "no clock held".to_owned(),
+            times => format!("clock held {} times", show_count(times)),
+        };
+        let bypassed = match self.bypassed {
+            0 => String::new(),
+            events => format!(", {} bypassed", show_count(events)),
+        };
+        let newlines = match self.newlines_added {
+            0 => String::new(),
+            1 => ", 1 newline added".to_owned(),
+            many => format!(", {} newlines added", show_count(many)),
+        };
+        format!(
+            "kept: {evicted}, {clock}{bypassed}{newlines}; delivery {}, durability {}",
+            self.delivery, self.durability
+        )
+    }
+}
+
+/// Reserve, deliver, commit. Without a state nothing is known after a restart, so what is read again is delivered again.
+const DELIVERY: &str = "at-least-once";
+const DURABILITY: &str = "none";

@@ -1,0 +1,371 @@
+//! The decide and write role: verdicts, delivery, then the commit. One thread at a time, chunks in input order.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use dedupd::decode::{Bad, BadReason};
+use dedupd::{
+    Clock, Deduplicator, Fingerprint, Reservation, ReserveVerdict, SinkError, SystemClock, Timestamp, Unjudged,
+};
+
+use super::books::Books;
+use super::chunk::{Chunk, Kind, Shape};
+use super::control::{Control, lock};
+use super::output::{Output, Outputs};
+use super::warn::Warnings;
+use crate::config::{Action, Config};
+use crate::exit::{Exit, Failure, cause};
+
+pub struct Writer<'a> {
+    config: &'a Config,
+    dedup: &'a Deduplicator,
+    control: Arc<Control>,
+    clock: SystemClock,
+    outputs: Outputs,
+    books: Books,
+    warnings: Warnings,
+    /// The input that the last chunk was from.
+    input: usize,
+    /// Lines of that input before the present chunk.
+    lines_before: u64,
+    routes: Routes,
+    /// What becomes of the line that is coming in parts.
+    long_line: Action,
+}
+
+/// Why writing ends.
+#[derive(Debug)]
+pub enum Stop {
+    /// Nobody reads standard output any more.
+    ReaderGone,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Where the lines of a chunk go: runs of neighbours, for each target.
+#[derive(Default)]
+struct Routes {
+    output: Vec<Range<usize>>,
+    rejects: Vec<Range<usize>>,
+    duplicates: Vec<Range<usize>>,
+}
+
+/// Lines that are judged, delivered and committed together.
+struct Batch {
+    lines: Range<usize>,
+    ids: Range<usize>,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(config: &'a Config, dedup: &'a Deduplicator, control: Arc<Control>, outputs: Outputs) -> Self {
+        Self {
+            config,
+            dedup,
+            control,
+            clock: SystemClock::new(),
+            outputs,
+            books: Books::default(),
+            warnings: Warnings::new(config.log, config.reading.keys.is_line()),
+            input: 0,
+            lines_before: 0,
+            routes: Routes::default(),
+            long_line: Action::Pass,
+        }
+    }
+
+    /// Judges and delivers a chunk; what is not out is not committed.
+    pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
+        self.reopen_if_asked()?;
+        if chunk.input != self.input || chunk.offset == 0 {
+            (self.input, self.lines_before) = (chunk.input, 0);
+        }
+        let written = match chunk.shape {
+            Shape::Lines => self.write_lines(chunk),
+            Shape::Part { first } => self.write_part(chunk, first),
+        };
+        self.books.newlines_added = self.outputs.newlines_added();
+        self.control.publish(&self.books);
+        written
+    }
+
+    pub fn reopen_if_asked(&mut self) -> Result<(), Stop> {
+        if self.control.take_reopen() {
+            self.outputs.reopen()?;
+            self.config.log.info("reopened", "the output files were reopened");
+        }
+        Ok(())
+    }
+
+    /// What is to be said once everything is read.
+    pub fn end(&mut self) {
+        self.warnings.end(&self.books);
+    }
+
+    fn write_lines(&mut self, chunk: &Chunk) -> Result<(), Stop> {
+        let failing = self.first_failing(chunk);
+        let end = failing.as_ref().map_or(chunk.lines.len(), |(line, _)| *line);
+        self.warnings.chunk(chunk, end, &self.books);
+        let mut start = Batch { lines: 0..0, ids: 0..0 };
+        while start.lines.end < end {
+            let batch = self.next_batch(chunk, &start, end);
+            self.write_batch(chunk, &batch)?;
+            start = batch;
+        }
+        if let Some((line, bad)) = failing {
+            return Err(self.fail(chunk, line, bad).into());
+        }
+        self.lines_before += chunk.lines.len() as u64;
+        Ok(())
+    }
+
+    /// The first line that ends the run.
+    fn first_failing(&self, chunk: &Chunk) -> Option<(usize, Bad)> {
+        let fails = |(_, bad): &&(usize, Bad)| self.config.policy.of(bad.reason) == Action::Fail;
+        chunk.bad.iter().filter(fails).min_by_key(|(line, _)| *line).copied()
+    }
+
+    /// The lines after `last`: all of the chunk, or in event time as many as lie within one window, so that a repeat within
+    /// the batch is a duplicate for certain.
+    fn next_batch(&self, chunk: &Chunk, last: &Batch, end: usize) -> Batch {
+        let (first_line, first_id) = (last.lines.end, last.ids.end);
+        let (mut id, mut times) = (first_id, (Timestamp::MAX, Timestamp::MIN));
+        for line in first_line..end {
+            if chunk.lines[line].kind != Kind::Id {
+                continue;
+            }
+            if let Some((_, time)) = chunk.timed.get(id) {
+                times = (times.0.min(*time), times.1.max(*time));
+                if id > first_id && times.1.saturating_since(times.0) >= self.dedup.window() {
+                    return Batch { lines: first_line..line, ids: first_id..id };
+                }
+            }
+            id += 1;
+        }
+        Batch { lines: first_line..end, ids: first_id..id }
+    }
+
+    fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
+        let reserved = self.reserve(chunk, batch);
+        let before = self.books.clone();
+        self.route(chunk, batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
+        if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
+            return Err(self.delivery_failed(chunk, batch, &before, reserved.as_ref().ok(), error));
+        }
+        side(&mut self.outputs.rejects, chunk, &self.routes.rejects)?;
+        side(&mut self.outputs.duplicates, chunk, &self.routes.duplicates)?;
+        match reserved.map(Reservation::commit) {
+            Ok(Err(error)) => Err(Failure::new(Exit::Io, error.code(), error.to_string()).into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn reserve(&self, chunk: &Chunk, batch: &Batch) -> Result<Reservation, Unjudged> {
+        match chunk.timed.is_empty() {
+            true => self.dedup.reserve_fingerprints(&chunk.ids[batch.ids.clone()]),
+            false => self.dedup.reserve_fingerprints_at(&chunk.timed[batch.ids.clone()]),
+        }
+    }
+
+    /// Counts each line and decides where it goes.
+    fn route(&mut self, chunk: &Chunk, batch: &Batch, verdicts: &[ReserveVerdict]) {
+        self.routes.clear();
+        let now = self.clock.now();
+        let control = Arc::clone(&self.control);
+        let mut ages = lock(&control.ages);
+        let mut id = batch.ids.start;
+        let mut start = if batch.lines.start == 0 { 0 } else { chunk.lines[batch.lines.start - 1].end as usize };
+        for index in batch.lines.clone() {
+            let line = chunk.lines[index];
+            let range = start..line.end as usize;
+            start = range.end;
+            self.books.bytes += range.len() as u64;
+            self.books.read += u64::from(line.kind != Kind::Blank);
+            match line.kind {
+                Kind::Blank => {
+                    self.books.blank += 1;
+                    push(&mut self.routes.output, range);
+                }
+                Kind::Bad(reason) => {
+                    self.books.count_bad(reason);
+                    if self.warnings.is_new(reason.into()) {
+                        self.warn_bad(chunk, index, reason);
+                    }
+                    self.act(self.config.policy.of(reason), range);
+                }
+                Kind::Id => {
+                    let (fingerprint, time) = id_at(chunk, id, now);
+                    match verdicts.get(id - batch.ids.start).copied() {
+                        Some(ReserveVerdict::FirstSeen) => {
+                            ages.first_seen(fingerprint, time);
+                            self.books.first_seen += 1;
+                            self.books.delivered += 1;
+                            push(&mut self.routes.output, range);
+                        }
+                        Some(ReserveVerdict::Duplicate | ReserveVerdict::InFlight) => {
+                            ages.repeated(fingerprint, time);
+                            self.books.duplicate += 1;
+                            push(&mut self.routes.duplicates, range);
+                        }
+                        Some(ReserveVerdict::Unjudged(Unjudged::Late)) => {
+                            self.books.late += 1;
+                            self.warnings.late(self.config.policy.late);
+                            self.act(self.config.policy.late, range);
+                        }
+                        _ => {
+                            self.books.refused += 1;
+                            self.warnings.refused();
+                            self.act(Action::Pass, range);
+                        }
+                    }
+                    id += 1;
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, range: Range<usize>) {
+        match action {
+            Action::Pass => {
+                self.books.passed += 1;
+                push(&mut self.routes.output, range);
+            }
+            Action::Divert => {
+                self.books.diverted += 1;
+                push(&mut self.routes.rejects, range);
+            }
+            Action::Drop | Action::Fail => self.books.dropped += 1,
+        }
+    }
+
+    fn write_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
+        if first {
+            let bad = Bad { reason: BadReason::TooLong, offset: 0, what: "the line is longer than --max-line" };
+            self.long_line = self.config.policy.bad;
+            if self.long_line == Action::Fail {
+                return Err(self.fail(chunk, 0, bad).into());
+            }
+            self.books.read += 1;
+            self.books.count_bad(BadReason::TooLong);
+            if self.warnings.is_new(BadReason::TooLong.into()) {
+                self.warnings.bad(&self.place(chunk, 0, 0), &bad, self.long_line);
+            }
+            self.routes.clear();
+            self.act(self.long_line, 0..0);
+            self.lines_before += 1;
+        }
+        self.books.bytes += chunk.bytes().len() as u64;
+        let target = match self.long_line {
+            Action::Pass => Some(&mut self.outputs.output),
+            Action::Divert => self.outputs.rejects.as_mut(),
+            Action::Drop | Action::Fail => None,
+        };
+        let Some(target) = target else { return Ok(()) };
+        let begun = if first { target.sink.end_line() } else { Ok(()) };
+        begun.and_then(|()| target.sink.write_part(chunk.bytes())).map_err(|error| stop(target, error))
+    }
+
+    /// Corrects the books for what did not get out.
+    fn delivery_failed(
+        &mut self,
+        chunk: &Chunk,
+        batch: &Batch,
+        before: &Books,
+        reserved: Option<&Reservation>,
+        error: SinkError,
+    ) -> Stop {
+        let SinkError::Io { bytes: mut left, .. } = error else { return stop(&self.outputs.output, error) };
+        let verdicts = reserved.map_or(&[][..], Reservation::verdicts);
+        let (mut delivered, mut passed, mut id) = (before.delivered, before.passed, 0);
+        for index in batch.lines.clone() {
+            let kind = chunk.lines[index].kind;
+            let verdict = (kind == Kind::Id).then(|| verdicts.get(id).copied()).flatten();
+            id += usize::from(kind == Kind::Id);
+            let goes_out = match (kind, verdict) {
+                (Kind::Blank, _) | (Kind::Id, None | Some(ReserveVerdict::FirstSeen)) => true,
+                (Kind::Bad(reason), _) => self.config.policy.of(reason) == Action::Pass,
+                (Kind::Id, Some(ReserveVerdict::Unjudged(Unjudged::Late))) => self.config.policy.late == Action::Pass,
+                (Kind::Id, Some(ReserveVerdict::Unjudged(_))) => true,
+                _ => false,
+            };
+            let length = chunk.range(index).len() as u64;
+            if !goes_out {
+                continue;
+            }
+            if length > left {
+                break;
+            }
+            left -= length;
+            match verdict {
+                Some(ReserveVerdict::FirstSeen) => delivered += 1,
+                _ => passed += u64::from(kind != Kind::Blank),
+            }
+        }
+        self.books.in_flight += self.books.delivered - delivered;
+        (self.books.delivered, self.books.passed, self.books.diverted) = (delivered, passed, before.diverted);
+        stop(&self.outputs.output, error)
+    }
+
+    fn warn_bad(&mut self, chunk: &Chunk, line: usize, reason: BadReason) {
+        let Some((_, bad)) = chunk.bad.iter().find(|(_, bad)| bad.reason == reason) else { return };
+        let place = self.place(chunk, line, chunk.range(line).start);
+        self.warnings.bad(&place, bad, self.config.policy.of(reason));
+    }
+
+    /// The failure that a bad line is under `fail`; the line itself is counted as read and bad.
+    fn fail(&mut self, chunk: &Chunk, line: usize, bad: Bad) -> Failure {
+        let start = if chunk.lines.is_empty() { 0 } else { chunk.range(line).start };
+        self.books.read += 1;
+        self.books.count_bad(bad.reason);
+        let place = self.place(chunk, line, start);
+        Failure::new(Exit::BadInput, Warnings::code(&bad), format!("{place}: {}", Warnings::what(&bad)))
+    }
+
+    fn place(&self, chunk: &Chunk, line: usize, start: usize) -> String {
+        let input = &self.config.inputs[chunk.input.min(self.config.inputs.len() - 1)];
+        format!("{input}, line {}, byte {}", self.lines_before + line as u64 + 1, chunk.offset + start as u64)
+    }
+}
+
+impl Routes {
+    fn clear(&mut self) {
+        self.output.clear();
+        self.rejects.clear();
+        self.duplicates.clear();
+    }
+}
+
+/// Adds a line to the runs; to the last one if it follows it.
+#[inline]
+fn push(runs: &mut Vec<Range<usize>>, line: Range<usize>) {
+    match runs.last_mut() {
+        Some(last) if last.end == line.start => last.end = line.end,
+        _ => runs.push(line),
+    }
+}
+
+fn id_at(chunk: &Chunk, id: usize, now: Timestamp) -> (Fingerprint, Timestamp) {
+    chunk.timed.get(id).copied().unwrap_or_else(|| (chunk.ids[id], now))
+}
+
+/// Writes what goes elsewhere than to the output, if anybody asked for it.
+fn side(target: &mut Option<Output>, chunk: &Chunk, runs: &[Range<usize>]) -> Result<(), Stop> {
+    let Some(target) = target else { return Ok(()) };
+    target.sink.write_lines(chunk.bytes(), runs).map_err(|error| stop(target, error))
+}
+
+fn stop(target: &Output, error: SinkError) -> Stop {
+    match error {
+        SinkError::Io { source, .. } if target.is_stdout() && source.kind() == std::io::ErrorKind::BrokenPipe => {
+            Stop::ReaderGone
+        }
+        SinkError::Io { source, .. } => {
+            Failure::new(Exit::Io, "output", format!("cannot write {} on: {}", target.name(), cause(&source))).into()
+        }
+        other => Failure::new(Exit::Io, other.code(), format!("{}: {other}", target.name())).into(),
+    }
+}
