@@ -80,19 +80,14 @@ impl Search {
         self.name_ends
     }
 
-    /// Whether a name at `depth` can be on a path.
+    /// As [`Observer::member`], for a name without escapes whose closing quote stands behind `before`. What it costs to
+    /// ask, is asked only when the name is wanted.
     #[inline]
-    pub(super) fn looks_into(&self, depth: usize) -> bool {
-        if self.nested { self.wanted.iter().any(|wanted| wanted.matched + 1 == depth) } else { depth == 1 }
-    }
-
-    /// As [`Observer::member`], for a name without escapes whose closing quote stands behind `before`.
-    #[inline]
-    pub(super) fn name_before(&mut self, depth: usize, before: &[u8], value_at: usize) {
+    pub(super) fn name_before(&mut self, before: &[u8], depth: impl Fn() -> usize, value_at: impl Fn() -> usize) {
         let tail = before.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
         for wanted in &mut self.wanted {
-            if wanted.matched + 1 == depth && wanted.names[wanted.matched].ends(before, tail) {
-                wanted.meet(value_at);
+            if wanted.names[wanted.matched].ends(before, tail) && wanted.matched + 1 == depth() {
+                wanted.meet(value_at());
             }
         }
     }
