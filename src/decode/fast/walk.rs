@@ -1,6 +1,6 @@
 //! From marks to records: first what is wrong in a block, then the names and lines in front of it.
 
-use super::block::{Block, Classify};
+use super::block::{Chunk, Classify};
 use super::grammar::{Grammar, Marks};
 use super::levels::{Levels, depth_at};
 use super::scalars;
@@ -34,26 +34,26 @@ pub(super) fn scan(
     judge.search.reset();
     let mut at = from;
     loop {
-        let rest = &bytes[at..];
-        let padded;
-        let (chunk, last) = match rest.first_chunk::<64>() {
+        let edge;
+        let (chunk, last) = match chunk(bytes, at) {
             Some(chunk) => (chunk, false),
             None => {
-                padded = last_block(rest, bytes.ends_with(b"\n"));
-                (&padded, true)
+                edge = edge_chunk(bytes, at);
+                (&edge, bytes.len() - at < 64)
             }
         };
         machine.prefetch(bytes, at + PREFETCH_BYTES);
         let block = machine.classify(chunk, ends);
         let mut marks = grammar.next(machine, &block);
         let depth = levels.depth();
-        let wrong = levels.wrong(bytes, at, &marks) | walk.wrong(&mut marks, at);
+        let wrong = walk.wrong(&mut marks, at);
+        let wrong = wrong | levels.wrong(bytes, at, &marks);
         // All bits below the lowest wrong one.
         let place = Place { at, depth, sound: !wrong & wrong.wrapping_sub(1) };
         if nested {
-            walk.follow_paths(&block, &marks, place, judge, visit);
+            walk.follow_paths(block.high, marks, place, judge, visit);
         } else {
-            walk.find_names(&block, &marks, place, judge, visit);
+            walk.find_names(block.high, marks, place, judge, visit);
         }
         if wrong != 0 {
             return Stop::Doubt { line_start: walk.line_start };
@@ -65,14 +65,26 @@ pub(super) fn scan(
     }
 }
 
-/// The last bytes, with the newline that the last line may lack and blanks behind it.
-fn last_block(rest: &[u8], ended: bool) -> [u8; 64] {
-    let mut block = [b' '; 64];
-    block[..rest.len()].copy_from_slice(rest);
-    if !ended {
-        block[rest.len()] = b'\n';
+/// The byte before `at` and the 64 bytes from there on, where all are there.
+#[inline(always)]
+fn chunk(bytes: &[u8], at: usize) -> Option<&Chunk> {
+    bytes.get(at.wrapping_sub(1)..)?.first_chunk()
+}
+
+/// The same at the edges: a blank before the first byte; and behind the last one the newline that its line may lack, and
+/// blanks.
+#[inline(never)]
+fn edge_chunk(bytes: &[u8], at: usize) -> Chunk {
+    let mut chunk = [b' '; 65];
+    let before = usize::from(at > 0);
+    let rest = &bytes[at - before..];
+    let rest = &rest[..rest.len().min(64 + before)];
+    let start = 1 - before;
+    chunk[start..start + rest.len()].copy_from_slice(rest);
+    if bytes.len() - at < 64 && !bytes.ends_with(b"\n") {
+        chunk[start + rest.len()] = b'\n';
     }
-    block
+    chunk
 }
 
 /// A block's place in the bytes, its depth at its start, and how much of it can be trusted.
@@ -105,13 +117,14 @@ impl<'a> Walk<'a> {
     fn wrong(&mut self, marks: &mut Marks, at: usize) -> u64 {
         let mut wrong = marks.wrong | scalars::wrong_words(self.bytes, at, marks.words);
         if marks.not_digits != 0 {
-            wrong |= scalars::wrong_numbers(self.bytes, at, marks);
+            wrong |= scalars::wrong_numbers(self.bytes, at, marks.numbers, marks.not_digits);
         }
         if marks.escapes != 0 {
             wrong |= scalars::wrong_escapes(self.bytes, at, marks.escapes);
         }
         if marks.detached != 0 {
-            let (nameless, escaped) = scalars::detached_colons(self.bytes, at, marks, self.escaped_end);
+            let (nameless, escaped) =
+                scalars::detached_colons(self.bytes, at, marks.detached, marks.escaped_ends, self.escaped_end);
             wrong |= nameless;
             marks.names |= marks.detached & !nameless;
             marks.escaped_names |= escaped;
@@ -126,23 +139,23 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     fn find_names(
         &mut self,
-        block: &Block,
-        marks: &Marks,
+        high: u64,
+        marks: Marks,
         place: Place,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
     ) {
-        let mut beyond_ascii = block.high;
+        let mut beyond_ascii = high;
         let mut events = (marks.names | marks.escaped_names | marks.newline) & place.sound;
         while events != 0 {
             let bit = events & events.wrapping_neg();
             let position = place.at + events.trailing_zeros() as usize;
             events ^= bit;
             if marks.newline & bit != 0 {
-                self.line(position, bit, marks, &mut beyond_ascii, judge, visit);
+                self.line(position, bit, marks.blank & bit != 0, &mut beyond_ascii, judge, visit);
             } else {
                 self.escaped_names |= marks.escaped_names & bit != 0;
-                self.name(position, || depth_at(marks, place.depth, bit), judge);
+                self.name(position, || depth_at(marks.open, marks.close, place.depth, bit), judge);
             }
         }
         self.beyond_ascii |= beyond_ascii != 0;
@@ -152,21 +165,21 @@ impl<'a> Walk<'a> {
     #[inline(never)]
     fn follow_paths(
         &mut self,
-        block: &Block,
-        marks: &Marks,
+        high: u64,
+        marks: Marks,
         place: Place,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
     ) {
         let mut depth = place.depth;
-        let mut beyond_ascii = block.high;
+        let mut beyond_ascii = high;
         let mut events = (marks.names | marks.escaped_names | marks.newline | marks.open | marks.close) & place.sound;
         while events != 0 {
             let bit = events & events.wrapping_neg();
             let position = place.at + events.trailing_zeros() as usize;
             events ^= bit;
             if marks.newline & bit != 0 {
-                self.line(position, bit, marks, &mut beyond_ascii, judge, visit);
+                self.line(position, bit, marks.blank & bit != 0, &mut beyond_ascii, judge, visit);
             } else if marks.open & bit != 0 {
                 depth += 1;
                 judge.search.open(depth, position - self.line_start);
@@ -198,7 +211,7 @@ impl<'a> Walk<'a> {
         &mut self,
         position: usize,
         bit: u64,
-        marks: &Marks,
+        blank: bool,
         beyond_ascii: &mut u64,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
@@ -207,7 +220,7 @@ impl<'a> Walk<'a> {
         let end = (position + 1).min(self.bytes.len());
         let line = &self.bytes[self.line_start..end];
         let ascii = !self.beyond_ascii && *beyond_ascii & (bit - 1) == 0;
-        let readable = marks.blank & bit == 0 && !self.escaped_names;
+        let readable = !blank && !self.escaped_names;
         if readable && (ascii || std::str::from_utf8(line).is_ok()) {
             visit(judge.found(line, self.line_start));
         } else {
