@@ -1,1 +1,20 @@
-//! The long documents.
+//! The long documents: what is promised, how it is built, how to run it.
+//!
+//! - [`semantics`]: the contract. What the same ID is, how long it is remembered, what happens to the rest.
+//! - [`architecture`]: the parts, the one direction in which they know each other, and why.
+//! - [`tuning`]: memory, batches, the hash, threads.
+//! - [`operations`]: running the filter: reports, signals, exit codes.
+//!
+//! They describe this version. What is planned and not there yet is listed as such at the end of [`semantics`].
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
+#[doc = include_str!("semantics.md")]
+pub mod semantics {}
+
+#[doc = include_str!("tuning.md")]
+pub mod tuning {}
