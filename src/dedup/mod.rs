@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::event::{Fingerprint, Hasher, IdHash, Reason, Secret, Unjudged, Verdict};
 use crate::time::{Clock, Timestamp};
-use crate::window::{Act, Answer, BLOCK, Set, Times, When};
+use crate::window::{Act, Answer, Set, Times, When};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -151,7 +151,7 @@ impl Deduplicator {
     pub fn observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
         verdicts.resize(ids.len(), Verdict::FirstSeen);
-        self.each_block(ids, None, Act::Observe, |index, answer| verdicts[index] = self.lenient(answer));
+        self.each(ids, None, Act::Observe, |index, answer| verdicts[index] = self.lenient(answer));
     }
 
     /// [`Deduplicator::observe_batch`] with a time for each id, as for [`Deduplicator::observe_at`].
@@ -161,14 +161,14 @@ impl Deduplicator {
         let ids = &ids[..ids.len().min(times.len())];
         verdicts.clear();
         verdicts.resize(ids.len(), Verdict::FirstSeen);
-        self.each_block(ids, Some(times), Act::Observe, |index, answer| verdicts[index] = self.lenient(answer));
+        self.each(ids, Some(times), Act::Observe, |index, answer| verdicts[index] = self.lenient(answer));
     }
 
     /// Records all `ids` in order and says for each whether it is new, or why that cannot be said.
     pub fn try_observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Result<Verdict, Unjudged>>) {
         verdicts.clear();
         verdicts.resize(ids.len(), Ok(Verdict::FirstSeen));
-        self.each_block(ids, None, Act::Observe, |index, answer| verdicts[index] = strict(answer));
+        self.each(ids, None, Act::Observe, |index, answer| verdicts[index] = strict(answer));
     }
 
     /// Reserves all `ids` that are new: nobody else is told that they are, until they are committed or released.
@@ -342,44 +342,43 @@ impl Deduplicator {
         self.inner.set.ask(fingerprint, self.when(time), act)
     }
 
-    /// Hashes and asks block by block, so that a block's fingerprints are still at hand when they are asked.
-    fn each_block<I: AsRef<[u8]>>(
+    fn each<I: AsRef<[u8]>>(
         &self,
         ids: &[I],
         times: Option<&[Timestamp]>,
         act: Act,
-        mut answer: impl FnMut(usize, Answer),
+        answer: impl FnMut(usize, Answer),
     ) {
         let clock = self.now();
-        let mut fingerprints = [Fingerprint::default(); BLOCK];
-        for (number, block) in ids.chunks(BLOCK).enumerate() {
-            let start = number * BLOCK;
-            let fingerprints = &mut fingerprints[..block.len()];
-            for (fingerprint, id) in fingerprints.iter_mut().zip(block) {
-                *fingerprint = self.fingerprint(id);
+        let fixed;
+        let times = match times {
+            Some(times) => Times::Each { times, clock },
+            None if self.inner.event_time => {
+                fixed = vec![Timestamp::from_nanos(clock); ids.len()];
+                Times::Each { times: &fixed, clock }
             }
-            let fixed;
-            let times = match times {
-                Some(times) => Times::Each { times: &times[start..start + block.len()], clock },
-                None if self.inner.event_time => {
-                    fixed = vec![Timestamp::from_nanos(clock); block.len()];
-                    Times::Each { times: &fixed, clock }
-                }
-                None => Times::Now(clock),
-            };
-            self.inner.set.ask_batch(fingerprints, times, act, |index, given| answer(start + index, given));
+            None => Times::Now(clock),
+        };
+        match &*self.hasher {
+            Hasher::SipHash13(hasher) => {
+                let fingerprint = |index: usize| hasher.fingerprint(ids[index].as_ref());
+                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, answer);
+            }
+            Hasher::Xxh3(hasher) => {
+                let fingerprint = |index: usize| hasher.fingerprint(ids[index].as_ref());
+                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, answer);
+            }
         }
     }
 
+    /// Written so that the common answers take no branch: which one it is cannot be predicted.
     #[inline]
     fn lenient(&self, answer: Answer) -> Verdict {
-        match strict(answer) {
-            Ok(verdict) => verdict,
-            Err(_) => {
-                self.inner.bypassed.fetch_add(1, Ordering::Relaxed);
-                Verdict::FirstSeen
-            }
+        if matches!(answer, Answer::Late | Answer::Full) {
+            self.inner.bypassed.fetch_add(1, Ordering::Relaxed);
         }
+        let is_known = matches!(answer, Answer::Seen | Answer::InFlight);
+        [Verdict::FirstSeen, Verdict::Duplicate][usize::from(is_known)]
     }
 }
 

@@ -39,7 +39,10 @@ impl Reservation {
             }
             times => times,
         };
-        inner.set.ask_batch(fingerprints, times, Act::Reserve, |index, answer| verdicts[index] = verdict(answer));
+        let fingerprint = |index: usize| fingerprints[index];
+        inner.set.ask_batch(fingerprints.len(), fingerprint, times, Act::Reserve, |index, answer| {
+            verdicts[index] = verdict(answer);
+        });
         let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);
         let pending = mine().map(|(index, _)| fingerprints[index]).collect();
         let times = each.map(|times| mine().map(|(index, _)| times[index]).collect());

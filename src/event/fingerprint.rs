@@ -124,25 +124,47 @@ impl fmt::Debug for Secret {
 /// Makes the fingerprints of one scope.
 #[derive(Clone)]
 pub(crate) enum Hasher {
-    SipHash13(SipHasher13),
-    Xxh3(Box<[u8; XXH3_SECRET_BYTES]>),
+    SipHash13(SipHash),
+    Xxh3(Xxh3),
 }
+
+/// SipHash-1-3-128 under a scope's key.
+#[derive(Clone)]
+pub(crate) struct SipHash(SipHasher13);
+
+/// XXH3-128 under a scope's secret.
+#[derive(Clone)]
+pub(crate) struct Xxh3(Box<[u8; XXH3_SECRET_BYTES]>);
 
 impl Hasher {
     pub(crate) fn new(hash: IdHash, secret: &Secret, scope: &[u8]) -> Self {
         let key = scope_key(secret, scope);
         match hash {
-            IdHash::SipHash13 => Self::SipHash13(SipHasher13::new_with_key(&key)),
-            IdHash::Xxh3 => Self::Xxh3(xxh3_secret(&key)),
+            IdHash::SipHash13 => Self::SipHash13(SipHash(SipHasher13::new_with_key(&key))),
+            IdHash::Xxh3 => Self::Xxh3(Xxh3(xxh3_secret(&key))),
         }
     }
 
     #[inline]
     pub(crate) fn fingerprint(&self, id: &[u8]) -> Fingerprint {
         match self {
-            Self::SipHash13(keyed) => Fingerprint(keyed.hash(id).as_u128()),
-            Self::Xxh3(secret) => Fingerprint(xxh3_128_with_secret(id, &secret[..])),
+            Self::SipHash13(hasher) => hasher.fingerprint(id),
+            Self::Xxh3(hasher) => hasher.fingerprint(id),
         }
+    }
+}
+
+impl SipHash {
+    #[inline]
+    pub(crate) fn fingerprint(&self, id: &[u8]) -> Fingerprint {
+        Fingerprint(self.0.hash(id).as_u128())
+    }
+}
+
+impl Xxh3 {
+    #[inline]
+    pub(crate) fn fingerprint(&self, id: &[u8]) -> Fingerprint {
+        Fingerprint(xxh3_128_with_secret(id, &self.0[..]))
     }
 }
 

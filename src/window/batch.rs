@@ -1,9 +1,11 @@
 //! Many questions at once: their cache misses overlap, and each shard is locked once for all that concern it.
 //!
-//! A block of questions is cut to what the first-level cache can hold while the lines arrive. It is sorted by shard, which
-//! keeps the order of questions about one ID, and then each shard is held once. Before that the home line of every
-//! question is prefetched through the directory as it happens to be: wrong guesses cost time, never an answer.
+//! Questions are worked off in blocks. A block is hashed, each home line is prefetched through the directory as it
+//! happens to be (a wrong guess costs time, never an answer), and it is sorted by shard, which keeps the order of questions
+//! about one ID. Then each shard is held once. While one block is asked the next one is prepared in small portions, so
+//! that the processor computes while lines arrive, and lines arrive while it computes.
 
+use super::directory::Slot;
 use super::generations::Moment;
 use super::line::Stored;
 use super::shard::{Act, Answer, Held};
@@ -11,8 +13,8 @@ use super::{Set, When, prefetch};
 use crate::event::Fingerprint;
 use crate::time::Timestamp;
 
-/// Questions in a block.
-pub(crate) const BLOCK: usize = 512;
+/// Questions in a block: two blocks of lines stay in the first- or second-level cache.
+const BLOCK: usize = 512;
 
 /// The times of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -23,17 +25,27 @@ pub(crate) enum Times<'a> {
     Each { times: &'a [Timestamp], clock: i64 },
 }
 
-/// The order in which a block is worked off: by shard, and within a shard as asked.
-struct Order {
+/// A block of questions, in the order in which it is worked off: by shard, and within a shard as asked.
+struct Block<'a> {
+    fingerprints: [Fingerprint; BLOCK],
+    /// Where each question's segment is named, as it was before the lock was taken.
+    slots: [Option<&'a Slot>; BLOCK],
+    /// Of each question.
     shards: [u16; BLOCK],
+    /// Indexes of the questions.
     sorted: [u16; BLOCK],
+    /// Where each shard's questions end in `sorted`; before sorting, how many there are.
+    ends: [u16; SHARDS_MAX],
+    questions: usize,
 }
 
 impl Set {
-    /// Answers for `fingerprints` in order, handing each answer to `answer` with its index.
+    /// Answers `questions` questions in order, handing each answer to `answer` with its index. `fingerprint` tells the
+    /// fingerprint of a question; it is called once for each, in order, and ahead of the answers.
     pub(crate) fn ask_batch(
         &self,
-        fingerprints: &[Fingerprint],
+        questions: usize,
+        mut fingerprint: impl FnMut(usize) -> Fingerprint,
         times: Times<'_>,
         act: Act,
         mut answer: impl FnMut(usize, Answer),
@@ -41,36 +53,36 @@ impl Set {
         match times {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
-                for (number, block) in fingerprints.chunks(BLOCK).enumerate() {
-                    self.each_held(block, |held, index| {
-                        answer(number * BLOCK + index, held.ask(block[index], None, act));
-                    });
-                }
+                self.each_held(questions, fingerprint, |held, slot, fingerprint, index| {
+                    answer(index, held.ask(slot, fingerprint, act));
+                });
             }
             Times::Each { times, clock } if self.common.generations.limits().lateness.is_some() => {
-                self.ask_events(fingerprints, times, clock, act, answer);
+                self.ask_events(questions, fingerprint, times, clock, act, answer);
             }
             Times::Each { times, .. } => {
-                for (index, (fingerprint, time)) in fingerprints.iter().zip(times).enumerate() {
-                    answer(index, self.ask(*fingerprint, When::Now(time.as_nanos()), act));
+                for (index, time) in times.iter().enumerate().take(questions) {
+                    answer(index, self.ask(fingerprint(index), When::Now(time.as_nanos()), act));
                 }
             }
         }
     }
 
-    /// Event time: a block ends before an event that makes the set forget, as the ones before it may still ask for what
+    /// Event time: a portion ends before an event that makes the set forget, as the ones before it may still ask for what
     /// is forgotten then.
     fn ask_events(
         &self,
-        fingerprints: &[Fingerprint],
+        questions: usize,
+        mut fingerprint: impl FnMut(usize) -> Fingerprint,
         times: &[Timestamp],
         clock: i64,
         act: Act,
         mut answer: impl FnMut(usize, Answer),
     ) {
+        let times = &times[..questions.min(times.len())];
         let mut start = 0;
         let mut moments: Vec<Option<Moment>> = Vec::with_capacity(BLOCK.min(times.len()));
-        while start < fingerprints.len() {
+        while start < times.len() {
             moments.clear();
             for time in times[start..].iter().take(BLOCK).map(|time| time.as_nanos()) {
                 if !moments.is_empty() && self.common.generations.event_moves_horizon(time) {
@@ -78,14 +90,14 @@ impl Set {
                 }
                 moments.push(self.notice_event(time, clock));
             }
-            let block = &fingerprints[start..start + moments.len()];
-            self.each_held(block, |held, index| {
-                let given = match moments[index] {
-                    Some(moment) => held.ask(block[index], Some(moment), act),
-                    None => Answer::Late,
-                };
-                answer(start + index, given);
-            });
+            self.each_held(
+                moments.len(),
+                |index| fingerprint(start + index),
+                |held, _, fingerprint, index| {
+                    let given = moments[index].map(|moment| held.ask_event(fingerprint, moment, act));
+                    answer(start + index, given.unwrap_or(Answer::Late));
+                },
+            );
             start += moments.len();
         }
     }
@@ -95,11 +107,13 @@ impl Set {
         match times {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
-                for block in fingerprints.chunks(BLOCK) {
-                    self.each_held(block, |held, index| {
-                        held.commit(block[index], None);
-                    });
-                }
+                self.each_held(
+                    fingerprints.len(),
+                    |index| fingerprints[index],
+                    |held, _, fingerprint, _| {
+                        held.commit(fingerprint, None);
+                    },
+                );
             }
             Times::Each { times, clock } => {
                 let is_event = self.common.generations.limits().lateness.is_some();
@@ -112,32 +126,106 @@ impl Set {
         }
     }
 
-    /// Calls `act` for each of a block's fingerprints, holding its shard.
+    /// Calls `act` for each fingerprint, holding its shard.
     #[inline]
-    fn each_held(&self, block: &[Fingerprint], mut act: impl FnMut(&mut Held<'_>, usize)) {
-        let mut order = Order { shards: [0; BLOCK], sorted: [0; BLOCK] };
-        let order = order.sort(self, block);
-        for run in order.chunk_by(|left, right| left.0 == right.0) {
-            let mut held = self.shards[usize::from(run[0].0)].hold(&self.common);
-            for (_, index) in run {
-                act(&mut held, usize::from(*index));
+    fn each_held(
+        &self,
+        questions: usize,
+        mut fingerprint: impl FnMut(usize) -> Fingerprint,
+        mut act: impl FnMut(&mut Held<'_>, &Slot, Fingerprint, usize),
+    ) {
+        let (mut block, mut next) = (Block::new(), Block::new());
+        let mut prepared = questions.min(BLOCK);
+        for index in 0..prepared {
+            block.prepare(self, fingerprint(index));
+        }
+        let mut start = 0;
+        while block.questions > 0 {
+            block.sort();
+            let coming = questions.min(prepared + BLOCK);
+            for index in prepared..coming {
+                next.prepare(self, fingerprint(index));
             }
+            prepared = coming;
+            let mut done = 0;
+            for (shard, end) in self.shards.iter().zip(block.ends) {
+                let run = &block.sorted[done..usize::from(end)];
+                if run.is_empty() {
+                    continue;
+                }
+                done = usize::from(end);
+                let mut held = shard.hold(&self.common);
+                for index in run.iter().map(|index| usize::from(*index)) {
+                    if let Some(slot) = block.slots[index] {
+                        held.prefetch_second(slot, block.fingerprints[index]);
+                    }
+                }
+                for index in run.iter().map(|index| usize::from(*index)) {
+                    if let Some(slot) = block.slots[index] {
+                        act(&mut held, slot, block.fingerprints[index], start + index);
+                    }
+                }
+            }
+            start += block.questions;
+            block.clear();
+            std::mem::swap(&mut block, &mut next);
         }
     }
 }
 
-impl Order {
-    fn sort(&mut self, set: &Set, block: &[Fingerprint]) -> Vec<(u16, u16)> {
-        let _ = (&self.shards, &self.sorted);
-        let mut out: Vec<(u16, u16)> = Vec::with_capacity(block.len());
-        for (index, fingerprint) in block.iter().enumerate() {
-            let shard = set.shard_of(*fingerprint);
-            let stored = Stored::of(*fingerprint);
-            let slot = set.shards[shard].root(*fingerprint, set.common.shape.shard_bits).slot(stored);
-            prefetch(slot.segment().home(stored));
-            out.push((shard as u16, index as u16));
+impl<'a> Block<'a> {
+    fn new() -> Self {
+        Self {
+            fingerprints: [Fingerprint::default(); BLOCK],
+            slots: [None; BLOCK],
+            shards: [0; BLOCK],
+            sorted: [0; BLOCK],
+            ends: [0; SHARDS_MAX],
+            questions: 0,
         }
-        out.sort_unstable();
-        out
+    }
+
+    fn clear(&mut self) {
+        self.questions = 0;
+        self.ends = [0; SHARDS_MAX];
+    }
+
+    /// Adds a question, and asks for its line.
+    #[inline]
+    fn prepare(&mut self, set: &'a Set, fingerprint: Fingerprint) {
+        let shard = set.shard_of(fingerprint);
+        self.slots[self.questions] = Some(set.prefetch_home(shard, fingerprint));
+        self.fingerprints[self.questions] = fingerprint;
+        self.shards[self.questions] = shard as u16;
+        self.ends[shard] += 1;
+        self.questions += 1;
+    }
+
+    /// Counting sort, stable.
+    #[inline]
+    fn sort(&mut self) {
+        let mut start = 0;
+        for end in &mut self.ends {
+            start += std::mem::replace(end, start);
+        }
+        for (index, shard) in (0_u16..).zip(&self.shards[..self.questions]) {
+            let end = &mut self.ends[usize::from(*shard)];
+            self.sorted[usize::from(*end)] = index;
+            *end += 1;
+        }
     }
 }
+
+impl Set {
+    /// Asks for the home line of a coming question, without the lock.
+    #[inline]
+    pub(super) fn prefetch_home(&self, shard: usize, fingerprint: Fingerprint) -> &Slot {
+        let stored = Stored::of(fingerprint);
+        let slot = self.shards[shard].root(fingerprint, self.common.shape.shard_bits).slot(stored);
+        prefetch(slot.segment().home(stored));
+        slot
+    }
+}
+
+/// The most shards there can be.
+const SHARDS_MAX: usize = 1 << super::SHARD_BITS_MAX;

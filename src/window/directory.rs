@@ -41,9 +41,14 @@ impl Root {
         Self { packed: AtomicU64::new(Self::pack(slots)) }
     }
 
-    /// Puts in a directory of twice the slots. The old one must stay where it is as long as the set lives.
-    pub(super) fn set(&self, slots: &[Slot]) {
+    /// Puts in a directory of twice the slots. The old one must stay where it is as long as the set lives: readers may
+    /// still hold slots of it, and find them marked as moved.
+    pub(super) fn replace(&self, slots: &[Slot]) {
+        let old = self.slots();
         self.packed.store(Self::pack(slots), Ordering::Release);
+        for slot in old {
+            slot.segment.store(SegmentRef::MOVED.0, Ordering::Relaxed);
+        }
     }
 
     fn pack(slots: &[Slot]) -> u64 {
@@ -91,6 +96,9 @@ impl Slot {
 }
 
 impl SegmentRef {
+    /// This slot belongs to a directory that is not used any more.
+    const MOVED: Self = Self(CLASS_MASK);
+
     /// No memory yet, for ids that share `depth` bits of path.
     pub(super) fn empty(depth: u32) -> Self {
         Self(u64::from(depth) << ADDRESS_BITS)
@@ -106,6 +114,12 @@ impl SegmentRef {
     #[inline]
     pub(super) fn is_empty(self) -> bool {
         self.class() == 0
+    }
+
+    /// Whether there are lines behind it: neither empty nor moved.
+    #[inline]
+    pub(super) fn has_lines(self) -> bool {
+        self.class().wrapping_sub(1) < CLASS_MASK as u32 - 1
     }
 
     #[inline]
@@ -124,10 +138,10 @@ impl SegmentRef {
         std::ptr::with_exposed_provenance_mut((self.0 & ADDRESS_MASK & !CLASS_MASK) as usize)
     }
 
-    /// The home line of `stored`, for prefetching; nonsense when the segment is empty.
+    /// The home line of `stored`, for prefetching; nonsense when there are no lines.
     #[inline]
     pub(super) fn home(self, stored: Stored) -> *const Line {
-        self.lines().wrapping_add(stored.home(self.class().max(1)))
+        self.lines().wrapping_add(stored.home(self.class()))
     }
 }
 

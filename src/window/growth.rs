@@ -61,7 +61,7 @@ impl Held<'_> {
             let fate = self.fate(cleaned);
             self.open(segment).update_marks(fate);
         }
-        self.core.tally.moved += entries.len() as u64;
+        self.core.moved += entries.len() as u64;
         self.name(root, path, segment, self.core.era.newest);
         self.put_back(entries);
     }
@@ -103,7 +103,7 @@ impl Held<'_> {
                 }
                 return Err(NoMemory);
             }
-            self.core.tally.moved += moved;
+            self.core.moved += moved;
         }
         let newest = self.core.era.newest;
         for Planted { path, segment } in planted {
@@ -159,7 +159,7 @@ impl Held<'_> {
         let slots: Box<[Slot]> =
             old.iter().flat_map(|slot| [0; 2].map(|_| Slot::new(slot.segment(), slot.cleaned()))).collect();
         self.memory().add_overhead(size_of_val(&*slots));
-        self.roots[root].set(&slots);
+        self.roots[root].replace(&slots);
         self.core.directories.push(slots);
     }
 
@@ -267,6 +267,6 @@ fn release(memory: &mut super::memory::Memory, segment: SegmentRef) {
 }
 
 /// Presized segments are filled so far at the number of ids that was expected: a segment grows at about 0.9.
-const PRESIZED_FILL: f64 = 0.72;
+const PRESIZED_FILL: f64 = 0.8;
 /// Segments are made smaller only when they are filled less than this afterwards, so that they do not swing.
 const SHRUNK_FILL: f64 = 0.5;

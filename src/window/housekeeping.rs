@@ -48,7 +48,7 @@ impl Set {
         let shard = &self.shards[cursor.shard];
         let mut held = shard.hold(&self.common);
         let starts = cursor.root == 0 && cursor.path == 0;
-        if starts && held.core.forgotten <= held.core.tally.live + SWEEP_MIN {
+        if starts && held.core.forgotten <= held.tally().live + SWEEP_MIN {
             cursor.shard = (cursor.shard + 1) % self.shards.len();
             return true;
         }

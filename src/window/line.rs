@@ -98,7 +98,7 @@ impl Stored {
     /// The home line among `1 << class` lines.
     #[inline]
     pub(super) fn home(self, class: u32) -> usize {
-        (self.b >> (32 - class)) as usize
+        (self.b.wrapping_shr(32 - class)) as usize
     }
 
     /// The other line: never the home line.
@@ -139,6 +139,20 @@ impl Line {
         {
             (0..ENTRIES).fold(0, |set, slot| set | u32::from(self.a[slot] == stored.a) << slot)
         }
+    }
+
+    /// The first slot that holds `stored`, whatever its age.
+    #[inline]
+    pub(super) fn slot_of(&self, stored: Stored) -> Option<usize> {
+        let mut candidates = self.candidates(stored);
+        while candidates != 0 {
+            let slot = candidates.trailing_zeros() as usize;
+            if self.holds(slot, stored) {
+                return Some(slot);
+            }
+            candidates &= candidates - 1;
+        }
+        None
     }
 
     /// The slots that hold `stored`, whatever their age.
@@ -188,6 +202,46 @@ impl Line {
         self.b[slot] = entry.stored.b;
         self.c[slot] = entry.stored.c & LOW_16 | entry.mark.0 << 16;
         self.head = self.head & !(HEAD_MASK << shift) | (entry.stored.c >> 16) << shift;
+    }
+
+    /// The slots that are free, or whose entry is seen and older than `age_max` generations at `generation`, as a bit set.
+    /// Without branches: how full a line is cannot be predicted.
+    #[inline]
+    pub(super) fn room(&self, generation: u64, age_max: u64) -> u32 {
+        let (now, age_max) = (generation as u32, age_max.min(u64::from(TAG_MASK)) as u32);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use core::arch::x86_64::{
+                _mm_and_si128, _mm_andnot_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_cmpgt_epi32, _mm_loadu_si128,
+                _mm_movemask_ps, _mm_or_si128, _mm_set1_epi32, _mm_setzero_si128, _mm_srli_epi32, _mm_sub_epi32,
+            };
+            // SAFETY: SSE2 is part of x86-64, and 16 bytes of `c` are read, which has 20.
+            let four = unsafe {
+                let c = _mm_loadu_si128(self.c.as_ptr().cast());
+                let state = _mm_srli_epi32::<30>(c);
+                let is_free = _mm_cmpeq_epi32(state, _mm_setzero_si128());
+                let is_pending = _mm_cmpeq_epi32(state, _mm_set1_epi32(1));
+                let since = _mm_sub_epi32(_mm_set1_epi32(now.cast_signed()), _mm_srli_epi32::<16>(c));
+                let age = _mm_and_si128(since, _mm_set1_epi32(TAG_MASK.cast_signed()));
+                let is_old = _mm_cmpgt_epi32(age, _mm_set1_epi32(age_max.cast_signed()));
+                let room = _mm_or_si128(is_free, _mm_andnot_si128(is_pending, is_old));
+                _mm_movemask_ps(_mm_castsi128_ps(room)).cast_unsigned()
+            };
+            four | self.is_room(4, now, age_max) << 4
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        {
+            (0..ENTRIES).fold(0, |room, slot| room | self.is_room(slot, now, age_max) << slot)
+        }
+    }
+
+    #[inline]
+    fn is_room(&self, slot: usize, now: u32, age_max: u32) -> u32 {
+        let mark = self.c[slot] >> 16;
+        let is_free = mark >> TAG_BITS == State::Free as u32;
+        let is_pending = mark >> TAG_BITS == State::Pending as u32;
+        let is_old = now.wrapping_sub(mark) & TAG_MASK > age_max;
+        u32::from(is_free | (is_old & !is_pending))
     }
 
     /// Makes `slot` free.

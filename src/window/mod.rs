@@ -40,7 +40,7 @@ use generations::{Generations, Moment};
 use memory::Memory;
 use shard::{Common, Held, Shard};
 
-pub(crate) use batch::{BLOCK, Times};
+pub(crate) use batch::Times;
 pub(crate) use generations::Limits;
 pub(crate) use shard::{Act, Answer, Shape, Tally};
 
@@ -127,8 +127,22 @@ impl Set {
 
     /// Answers for one fingerprint.
     pub(crate) fn ask(&self, fingerprint: Fingerprint, when: When, act: Act) -> Answer {
-        let Some(moment) = self.notice(when) else { return Answer::Late };
-        self.hold(fingerprint).ask(fingerprint, moment, act)
+        match when {
+            When::Now(now) => self.ask_now(fingerprint, now, act),
+            When::Event { time, clock } => match self.notice_event(time, clock) {
+                Some(moment) => self.hold(fingerprint).ask_event(fingerprint, moment, act),
+                None => Answer::Late,
+            },
+        }
+    }
+
+    /// Processing time: answers for one fingerprint.
+    #[inline]
+    pub(crate) fn ask_now(&self, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
+        let shard = self.shard_of(fingerprint);
+        let slot = self.prefetch_home(shard, fingerprint);
+        self.common.generations.observe_clock(now);
+        self.shards[shard].hold(&self.common).ask(slot, fingerprint, act)
     }
 
     /// What [`Set::ask`] would find, without recording anything.
@@ -173,7 +187,7 @@ impl Set {
     pub(crate) fn tally(&self) -> Tally {
         let mut sum = Tally { late: self.late.load(Ordering::Relaxed), ..Tally::default() };
         for shard in &self.shards {
-            sum.add(&shard.hold(&self.common).core.tally);
+            sum.add(&shard.hold(&self.common).tally());
         }
         sum
     }
@@ -191,18 +205,6 @@ impl Set {
     /// Bytes of memory held, everything included.
     pub(crate) fn bytes(&self) -> usize {
         self.common.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner).bytes()
-    }
-
-    /// Takes notice of the time of a question. `None`: it is late.
-    #[inline]
-    fn notice(&self, when: When) -> Option<Option<Moment>> {
-        match when {
-            When::Now(now) => {
-                self.common.generations.observe_clock(now);
-                Some(None)
-            }
-            When::Event { time, clock } => self.notice_event(time, clock).map(Some),
-        }
     }
 
     fn notice_event(&self, time: i64, clock: i64) -> Option<Moment> {

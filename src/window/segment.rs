@@ -24,11 +24,6 @@ impl Era {
     pub(super) fn has_expired(self, mark: Mark) -> bool {
         !mark.is_pending() && mark.age(self.newest) > self.newest - self.horizon
     }
-
-    #[inline]
-    fn is_room(self, mark: Mark) -> bool {
-        mark.is_free() || self.has_expired(mark)
-    }
 }
 
 /// Where an entry stands.
@@ -52,6 +47,20 @@ impl<'a> Segment<'a> {
         debug_assert!(lines.len().is_power_of_two() && lines.len() >= 2);
         let class = lines.len().trailing_zeros();
         Self { lines, class }
+    }
+
+    /// Finds the entry of `stored` where there is one at most, as in processing time.
+    #[inline]
+    pub(super) fn find_only(&self, stored: Stored) -> Option<Place> {
+        let home = stored.home(self.class);
+        if let Some(slot) = self.lines[home].slot_of(stored) {
+            return Some(Place { line: home, slot });
+        }
+        if !self.lines[home].overflowed() {
+            return None;
+        }
+        let other = stored.other(self.class);
+        self.lines[other].slot_of(stored).map(|slot| Place { line: other, slot })
     }
 
     /// Finds the entry of `stored` that `accept` takes, expired ones included.
@@ -136,8 +145,8 @@ impl<'a> Segment<'a> {
 
     #[inline]
     fn room_in(&self, line: usize, era: Era) -> Option<usize> {
-        let line = &self.lines[line];
-        (0..ENTRIES).find(|slot| era.is_room(line.mark(*slot)))
+        let room = self.lines[line].room(era.newest, era.newest - era.horizon);
+        (room != 0).then(|| room.trailing_zeros() as usize)
     }
 
     /// Gives every entry the mark that `fate` says, or frees it, where it stands.

@@ -53,7 +53,13 @@ pub(super) struct Core {
     pub(super) counts: Box<[u32]>,
     /// Room taken ahead in the newest generation; unused without limits.
     allowance: Taken,
-    pub(super) tally: Tally,
+    /// How often each [`Answer`] was given.
+    answers: [u64; Answer::COUNT],
+    /// Ids reserved and not yet resolved.
+    pending: u64,
+    evicted_early: u64,
+    /// Entries moved because a segment was split, grown or cleaned.
+    pub(super) moved: u64,
     /// Ids forgotten since the last sweep.
     pub(super) forgotten: u64,
     /// Every directory there was: readers without the lock may still look at old ones.
@@ -74,7 +80,6 @@ pub(crate) struct Tally {
     pub(crate) late: u64,
     pub(crate) full: u64,
     pub(crate) evicted_early: u64,
-    /// Entries moved because a segment was split, grown or cleaned.
     pub(crate) moved: u64,
 }
 
@@ -85,6 +90,19 @@ pub(crate) enum Act {
     Observe,
     /// To reserve it.
     Reserve,
+}
+
+impl Answer {
+    const COUNT: usize = Self::Full as usize + 1;
+}
+
+impl Act {
+    fn state(self) -> State {
+        match self {
+            Self::Observe => State::Seen,
+            Self::Reserve => State::Pending,
+        }
+    }
 }
 
 /// The answer to a question.
@@ -113,7 +131,10 @@ impl Shard {
             era,
             counts: vec![0; ring_length].into_boxed_slice(),
             allowance: Taken { generation: era.newest, ids: 0 },
-            tally: Tally::default(),
+            answers: [0; Answer::COUNT],
+            pending: 0,
+            evicted_early: 0,
+            moved: 0,
             forgotten: 0,
             directories: vec![slots],
             scratch: Vec::new(),
@@ -156,6 +177,24 @@ pub(super) struct Held<'a> {
 }
 
 impl Held<'_> {
+    /// What happened in this shard.
+    pub(super) fn tally(&self) -> Tally {
+        let core = &*self.core;
+        let given = |answer: Answer| core.answers[answer as usize];
+        Tally {
+            live: core.counts.iter().copied().map(u64::from).sum(),
+            pending: core.pending,
+            first_seen: given(Answer::New) + given(Answer::Reappeared),
+            duplicates: given(Answer::Seen),
+            in_flight: given(Answer::InFlight),
+            reappeared: given(Answer::Reappeared),
+            late: given(Answer::Late),
+            full: given(Answer::Full),
+            evicted_early: core.evicted_early,
+            moved: core.moved,
+        }
+    }
+
     /// Forgets what was retired since the shard was last held.
     #[inline]
     pub(super) fn catch_up(&mut self) {
@@ -171,7 +210,7 @@ impl Held<'_> {
         let gone = before.horizon..era.horizon.min(before.newest + 1).max(before.horizon);
         if !gone.is_empty() {
             for early in self.common.generations.early_among(gone.clone()) {
-                self.core.tally.evicted_early += self.forget_counts(early);
+                self.core.evicted_early += self.forget_counts(early);
             }
             self.forget_counts(gone);
         }
@@ -184,7 +223,6 @@ impl Held<'_> {
     fn forget_counts(&mut self, generations: Range<u64>) -> u64 {
         let mask = self.core.counts.len() as u64 - 1;
         let ids = generations.map(|g| u64::from(std::mem::take(&mut self.core.counts[(g & mask) as usize]))).sum();
-        self.core.tally.live -= ids;
         self.core.forgotten += ids;
         ids
     }
@@ -202,17 +240,31 @@ impl Held<'_> {
     }
 
     /// The segment of `stored`, clean enough that every tag in it can be told. `None` while it has no memory.
-    #[inline]
     fn segment(&mut self, root: usize, stored: Stored) -> Option<Segment<'_>> {
+        let segment = self.segment_at(self.roots[root].slot(stored), root, stored);
+        segment.has_lines().then(|| self.open(segment))
+    }
+
+    /// Names the segment of `stored`, clean enough that every tag in it can be told. `slot` was found before the lock
+    /// was taken: it may be of an old directory by now.
+    #[inline]
+    fn segment_at(&mut self, slot: &Slot, root: usize, stored: Stored) -> SegmentRef {
+        let segment = slot.segment();
+        if segment.has_lines() && self.core.era.newest - slot.cleaned() <= CLEAN_AFTER {
+            return segment;
+        }
+        self.segment_again(root, stored)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn segment_again(&mut self, root: usize, stored: Stored) -> SegmentRef {
         let slot = self.roots[root].slot(stored);
         let segment = slot.segment();
-        if segment.is_empty() {
-            return None;
-        }
-        if self.core.era.newest - slot.cleaned() > CLEAN_AFTER {
+        if segment.has_lines() && self.core.era.newest - slot.cleaned() > CLEAN_AFTER {
             self.clean(root, segment, slot.cleaned(), stored);
         }
-        Some(self.open(segment))
+        segment
     }
 
     /// The lines of `segment`, which must be one that a slot of this shard names now.
@@ -226,48 +278,53 @@ impl Held<'_> {
 
     /// Asks for the second line of an ID ahead of its question, when it will be read.
     #[inline]
-    pub(super) fn prefetch_second(&mut self, fingerprint: Fingerprint) {
-        let stored = Stored::of(fingerprint);
-        let segment = self.roots[self.root(fingerprint)].slot(stored).segment();
-        if !segment.is_empty()
-            && let Some(line) = self.open(segment).second_line(stored)
+    pub(super) fn prefetch_second(&mut self, slot: &Slot, fingerprint: Fingerprint) {
+        let segment = slot.segment();
+        if segment.has_lines()
+            && let Some(line) = self.open(segment).second_line(Stored::of(fingerprint))
         {
             super::prefetch(line);
         }
     }
 
-    /// Answers for `fingerprint`, and records it when it is new.
+    /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
     #[inline]
-    pub(super) fn ask(&mut self, fingerprint: Fingerprint, moment: Option<Moment>, act: Act) -> Answer {
-        let answer = self.judge(fingerprint, moment, act);
-        let tally = &mut self.core.tally;
-        match answer {
-            Answer::New => tally.first_seen += 1,
-            Answer::Reappeared => {
-                tally.first_seen += 1;
-                tally.reappeared += 1;
-            }
-            Answer::Seen => tally.duplicates += 1,
-            Answer::InFlight => tally.in_flight += 1,
-            Answer::Late => tally.late += 1,
-            Answer::Full => tally.full += 1,
-        }
+    pub(super) fn ask(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
+        let answer = self.judge(slot, fingerprint, act);
+        self.note(answer);
         answer
     }
 
+    /// Event time: the same at `moment`.
+    pub(super) fn ask_event(&mut self, fingerprint: Fingerprint, moment: Moment, act: Act) -> Answer {
+        let answer = self.judge_event(fingerprint, moment, act);
+        self.note(answer);
+        answer
+    }
+
+    /// Counts by index, without a branch: which answer it is cannot be predicted.
     #[inline]
-    fn judge(&mut self, fingerprint: Fingerprint, moment: Option<Moment>, act: Act) -> Answer {
-        if let Some(moment) = moment {
-            return self.judge_event(fingerprint, moment, act);
-        }
+    fn note(&mut self, answer: Answer) {
+        self.core.answers[answer as usize] += 1;
+    }
+
+    #[inline]
+    fn judge(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
         let stored = Stored::of(fingerprint);
-        let root = self.root(fingerprint);
         let era = self.core.era;
-        let Some(mut segment) = self.segment(root, stored) else {
-            return self.record(root, stored, era.newest, act, Answer::New);
-        };
-        let Some(place) = segment.find(stored, |_| true) else {
-            return self.record(root, stored, era.newest, act, Answer::New);
+        let segment = self.segment_at(slot, self.root(fingerprint), stored);
+        if !segment.has_lines() {
+            return self.record(fingerprint, era.newest, act, Answer::New);
+        }
+        let is_free = !self.counts_ids();
+        let mut segment = self.open(segment);
+        let Some(place) = segment.find_only(stored) else {
+            let state = act.state();
+            if is_free && segment.insert(Entry { stored, mark: Mark::new(state, era.newest) }, era) {
+                self.count(state, era.newest);
+                return Answer::New;
+            }
+            return self.record(fingerprint, era.newest, act, Answer::New);
         };
         let mark = segment.mark(place);
         if mark.is_pending() {
@@ -275,10 +332,10 @@ impl Held<'_> {
         }
         if era.has_expired(mark) {
             segment.free(place);
-            return self.record(root, stored, era.newest, act, Answer::Reappeared);
+            return self.record(fingerprint, era.newest, act, Answer::Reappeared);
         }
         if self.common.extend && mark.age(era.newest) != 0 {
-            self.extend(root, stored, mark, era.newest);
+            self.extend(fingerprint, mark, era.newest);
         }
         Answer::Seen
     }
@@ -301,7 +358,7 @@ impl Held<'_> {
                 return Answer::InFlight;
             }
             if self.common.extend && mark.generation(era.newest) < moment.generation {
-                self.extend(root, stored, mark, moment.generation);
+                self.extend(fingerprint, mark, moment.generation);
             }
             return Answer::Seen;
         }
@@ -313,7 +370,7 @@ impl Held<'_> {
             self.forget_oldest(root, stored);
         }
         let answer = if known > 0 { Answer::Reappeared } else { Answer::New };
-        self.record(root, stored, moment.generation, act, answer)
+        self.record(fingerprint, moment.generation, act, answer)
     }
 
     /// Makes room when one ID fills its places all alone; what is lost by that is counted.
@@ -331,15 +388,15 @@ impl Held<'_> {
         segment.free(place);
         if !era.has_expired(mark) {
             self.uncount(mark.generation(era.newest));
-            self.core.tally.evicted_early += 1;
+            self.core.evicted_early += 1;
         }
     }
 
-    fn record(&mut self, root: usize, stored: Stored, generation: u64, act: Act, answer: Answer) -> Answer {
-        let state = match act {
-            Act::Observe => State::Seen,
-            Act::Reserve => State::Pending,
-        };
+    #[cold]
+    #[inline(never)]
+    fn record(&mut self, fingerprint: Fingerprint, generation: u64, act: Act, answer: Answer) -> Answer {
+        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
+        let state = act.state();
         if !self.take_room(state) {
             return Answer::Full;
         }
@@ -363,25 +420,26 @@ impl Held<'_> {
         self.common.generations.limits().lateness.is_some()
     }
 
+    #[inline]
     fn count(&mut self, state: State, generation: u64) {
         if state == State::Pending {
-            self.core.tally.pending += 1;
+            self.core.pending += 1;
             return;
         }
         let mask = self.core.counts.len() as u64 - 1;
         self.core.counts[(generation & mask) as usize] += 1;
-        self.core.tally.live += 1;
     }
 
     fn uncount(&mut self, generation: u64) {
         let mask = self.core.counts.len() as u64 - 1;
         self.core.counts[(generation & mask) as usize] -= 1;
-        self.core.tally.live -= 1;
         if self.counts_ids() {
             self.common.generations.give_back(Taken { generation, ids: 1 });
         }
     }
 
+    /// Whether generations have a size: under any limit.
+    #[inline]
     fn counts_ids(&self) -> bool {
         self.common.generations.limits().generation_ids != u64::MAX
     }
@@ -448,7 +506,8 @@ impl Held<'_> {
 
     /// Moves a seen entry to a later generation. Without room for it there, it stays where it is.
     #[cold]
-    fn extend(&mut self, root: usize, stored: Stored, mark: Mark, generation: u64) {
+    fn extend(&mut self, fingerprint: Fingerprint, mark: Mark, generation: u64) {
+        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
         let before = mark.generation(self.core.era.newest);
         // The entry gives its own place back first, so at the limit nothing has to leave for it.
         self.uncount(before);
@@ -489,7 +548,7 @@ impl Held<'_> {
         {
             segment.set_mark(place, Mark::new(State::Seen, generation));
         }
-        self.core.tally.pending -= 1;
+        self.core.pending -= 1;
         self.count(State::Seen, generation);
         true
     }
@@ -501,7 +560,7 @@ impl Held<'_> {
         let Some(mut segment) = self.segment(root, stored) else { return false };
         let Some(place) = segment.find(stored, Mark::is_pending) else { return false };
         segment.free(place);
-        self.core.tally.pending -= 1;
+        self.core.pending -= 1;
         self.return_room(State::Pending);
         true
     }
