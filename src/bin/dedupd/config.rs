@@ -49,6 +49,10 @@ pub struct Policy {
     pub bad: Action,
     pub missing: Action,
     pub late: Action,
+    /// New ids are refused when a limit is reached, rather than old ones forgotten.
+    pub refuses: bool,
+    /// Repeats start the window again.
+    pub extends: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +102,10 @@ impl Policy {
             Some((flag, _)) if args.rejects.is_none() => {
                 Err(Failure::usage(format!("{flag} divert needs to know where to: add --rejects FILE")))
             }
-            _ => Ok(Self { bad, missing, late }),
+            _ => {
+                let refuses = args.when_full == WhenFullArg::Refuse;
+                Ok(Self { bad, missing, late, refuses, extends: args.keys.extend })
+            }
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Writer<'a> {
     /// Lines of that input before the present chunk.
     lines_before: u64,
     routes: Routes,
+    /// The most ids that are reserved together: what the set had room for when it last had too little.
+    ids_max: usize,
     /// What becomes of the line that is coming in parts.
     long_line: Action,
 }
@@ -74,6 +76,7 @@ impl<'a> Writer<'a> {
             input: 0,
             lines_before: 0,
             routes: Routes::default(),
+            ids_max: usize::MAX,
             long_line: Action::Pass,
         }
     }
@@ -110,11 +113,10 @@ impl<'a> Writer<'a> {
         let failing = self.first_failing(chunk);
         let end = failing.as_ref().map_or(chunk.lines.len(), |(line, _)| *line);
         self.warnings.chunk(chunk, end, &self.books);
-        let mut start = Batch { lines: 0..0, ids: 0..0 };
-        while start.lines.end < end {
-            let batch = self.next_batch(chunk, &start, end);
-            self.write_batch(chunk, &batch)?;
-            start = batch;
+        let mut done = Batch { lines: 0..0, ids: 0..0 };
+        while done.lines.end < end {
+            let batch = self.next_batch(chunk, &done, end);
+            done = self.write_batch(chunk, batch)?;
         }
         if let Some((line, bad)) = failing {
             return Err(self.fail(chunk, line, bad).into());
@@ -129,39 +131,87 @@ impl<'a> Writer<'a> {
         chunk.bad.iter().filter(fails).min_by_key(|(line, _)| *line).copied()
     }
 
-    /// The lines after `last`: all of the chunk, or in event time as many as lie within one window, so that a repeat within
-    /// the batch is a duplicate for certain.
+    /// The lines after `last`: all of the chunk, or as many as the set has room for; in event time those within one window,
+    /// so that a repeat within the batch is a duplicate for certain.
     fn next_batch(&self, chunk: &Chunk, last: &Batch, end: usize) -> Batch {
         let (first_line, first_id) = (last.lines.end, last.ids.end);
         let (mut id, mut times) = (first_id, (Timestamp::MAX, Timestamp::MIN));
+        if chunk.timed.is_empty() && self.ids_max >= chunk.ids.len() && end == chunk.lines.len() {
+            return Batch { lines: first_line..end, ids: first_id..chunk.ids.len() };
+        }
         for line in first_line..end {
             if chunk.lines[line].kind != Kind::Id {
                 continue;
             }
             if let Some((_, time)) = chunk.timed.get(id) {
                 times = (times.0.min(*time), times.1.max(*time));
-                if id > first_id && times.1.saturating_since(times.0) >= self.dedup.window() {
-                    return Batch { lines: first_line..line, ids: first_id..id };
-                }
+            }
+            let spread = id > first_id && times.1.saturating_since(times.0) >= self.dedup.window();
+            if spread || id - first_id >= self.ids_max {
+                return Batch { lines: first_line..line, ids: first_id..id };
             }
             id += 1;
         }
         Batch { lines: first_line..end, ids: first_id..id }
     }
 
-    fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
-        let reserved = self.reserve(chunk, batch);
+    /// Judges, delivers and commits `batch`, or as much of it as the set has room for. Returns what that was.
+    fn write_batch(&mut self, chunk: &Chunk, batch: Batch) -> Result<Batch, Stop> {
+        let (batch, reserved) = self.reserve_some(chunk, batch);
         let before = self.books.clone();
-        self.route(chunk, batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
+        self.route(chunk, &batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
         if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
-            return Err(self.delivery_failed(chunk, batch, &before, reserved.as_ref().ok(), error));
+            return Err(self.delivery_failed(chunk, &batch, &before, reserved.as_ref().ok(), error));
         }
         side(&mut self.outputs.rejects, chunk, &self.routes.rejects)?;
         side(&mut self.outputs.duplicates, chunk, &self.routes.duplicates)?;
-        match reserved.map(Reservation::commit) {
-            Ok(Err(error)) => Err(Failure::new(Exit::Io, error.code(), error.to_string()).into()),
-            _ => Ok(()),
+        if let Ok(reserved) = reserved {
+            let repeats = self.repeats_that_extend(chunk, &batch, &reserved);
+            reserved.commit().map_err(|error| Failure::new(Exit::Io, error.code(), error.to_string()))?;
+            // All of these are duplicates now; asking is what extends their windows.
+            if !repeats.is_empty() {
+                drop(self.dedup.reserve_fingerprints_at(&repeats));
+            }
         }
+        Ok(batch)
+    }
+
+    /// Reserves the ids of `batch`. Pending ids cannot be forgotten to make room, so when there is no room for all, the
+    /// batch is cut before the first without; once that is committed, there is.
+    fn reserve_some(&mut self, chunk: &Chunk, mut batch: Batch) -> (Batch, Result<Reservation, Unjudged>) {
+        loop {
+            let reserved = self.reserve(chunk, &batch);
+            if self.config.policy.refuses {
+                return (batch, reserved);
+            }
+            let full = |verdict: &ReserveVerdict| *verdict == ReserveVerdict::Unjudged(Unjudged::Full);
+            let room = reserved.as_ref().ok().and_then(|reserved| reserved.verdicts().iter().position(full));
+            match room {
+                None => self.ids_max = self.ids_max.saturating_mul(2),
+                Some(0) => {}
+                Some(ids) => {
+                    self.ids_max = ids;
+                    let before = Batch { lines: 0..batch.lines.start, ids: 0..batch.ids.start };
+                    batch = self.next_batch(chunk, &before, batch.lines.end);
+                    continue;
+                }
+            }
+            return (batch, reserved);
+        }
+    }
+
+    /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
+    fn repeats_that_extend(
+        &self,
+        chunk: &Chunk,
+        batch: &Batch,
+        reserved: &Reservation,
+    ) -> Vec<(Fingerprint, Timestamp)> {
+        if !self.config.policy.extends || chunk.timed.is_empty() {
+            return Vec::new();
+        }
+        let asked = chunk.timed[batch.ids.clone()].iter().zip(reserved.verdicts());
+        asked.filter(|(_, verdict)| **verdict == ReserveVerdict::InFlight).map(|(event, _)| *event).collect()
     }
 
     fn reserve(&self, chunk: &Chunk, batch: &Batch) -> Result<Reservation, Unjudged> {
