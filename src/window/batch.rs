@@ -5,10 +5,12 @@
 //! about one ID. Then each shard is held once. While one block is asked the next one is prepared in small portions, so
 //! that the processor computes while lines arrive, and lines arrive while it computes.
 
+use std::ops::Range;
+
 use super::directory::Slot;
 use super::generations::Moment;
 use super::line::Stored;
-use super::shard::{Act, Answer, Held};
+use super::shard::{Act, Answer, Held, Shard};
 use super::{Set, When, prefetch};
 use crate::event::Fingerprint;
 use crate::time::Timestamp;
@@ -27,16 +29,21 @@ pub(crate) enum Times<'a> {
 
 /// A block of questions, in the order in which it is worked off: by shard, and within a shard as asked.
 struct Block<'a> {
-    fingerprints: [Fingerprint; BLOCK],
-    /// Where each question's segment is named, as it was before the lock was taken.
-    slots: [Option<&'a Slot>; BLOCK],
-    /// Of each question.
-    shards: [u16; BLOCK],
+    fingerprints: Vec<Fingerprint>,
+    questions: Vec<Question<'a>>,
     /// Indexes of the questions.
     sorted: [u16; BLOCK],
     /// Where each shard's questions end in `sorted`; before sorting, how many there are.
-    ends: [u16; SHARDS_MAX],
-    questions: usize,
+    ends: Vec<u16>,
+}
+
+/// A question whose line is on its way.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    fingerprint: Fingerprint,
+    /// Where its segment is named, as it was before the lock was taken.
+    slot: &'a Slot,
+    shard: u16,
 }
 
 impl Set {
@@ -134,71 +141,58 @@ impl Set {
         mut fingerprint: impl FnMut(usize) -> Fingerprint,
         mut act: impl FnMut(&mut Held<'_>, &Slot, Fingerprint, usize),
     ) {
-        let (mut block, mut next) = (Block::new(), Block::new());
+        let shards = self.shards.len();
+        let (mut block, mut next) = (&mut Block::new(shards, questions), &mut Block::new(shards, questions));
         let mut prepared = questions.min(BLOCK);
-        for index in 0..prepared {
-            block.prepare(self, fingerprint(index));
-        }
+        block.prepare(self, 0..prepared, &mut fingerprint);
         let mut start = 0;
-        while block.questions > 0 {
-            block.sort();
+        while !block.questions.is_empty() {
             let coming = questions.min(prepared + BLOCK);
-            for index in prepared..coming {
-                next.prepare(self, fingerprint(index));
-            }
+            next.prepare(self, prepared..coming, &mut fingerprint);
             prepared = coming;
+            block.sort();
             let mut done = 0;
-            for (shard, end) in self.shards.iter().zip(block.ends) {
-                let run = &block.sorted[done..usize::from(end)];
+            for (shard, end) in self.shards.iter().zip(&block.ends) {
+                let run = &block.sorted[done..usize::from(*end)];
                 if run.is_empty() {
                     continue;
                 }
-                done = usize::from(end);
+                done = usize::from(*end);
                 let mut held = shard.hold(&self.common);
-                for index in run.iter().map(|index| usize::from(*index)) {
-                    if let Some(slot) = block.slots[index] {
-                        held.prefetch_second(slot, block.fingerprints[index]);
-                    }
-                }
-                for index in run.iter().map(|index| usize::from(*index)) {
-                    if let Some(slot) = block.slots[index] {
-                        act(&mut held, slot, block.fingerprints[index], start + index);
-                    }
+                for index in run {
+                    let question = &block.questions[usize::from(*index)];
+                    act(&mut held, question.slot, question.fingerprint, start + usize::from(*index));
                 }
             }
-            start += block.questions;
-            block.clear();
+            start += block.questions.len();
             std::mem::swap(&mut block, &mut next);
         }
     }
 }
 
 impl<'a> Block<'a> {
-    fn new() -> Self {
-        Self {
-            fingerprints: [Fingerprint::default(); BLOCK],
-            slots: [None; BLOCK],
-            shards: [0; BLOCK],
-            sorted: [0; BLOCK],
-            ends: [0; SHARDS_MAX],
-            questions: 0,
-        }
+    fn new(shards: usize, questions: usize) -> Self {
+        let most = questions.min(BLOCK);
+        let (fingerprints, questions) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        Self { fingerprints, questions, sorted: [0; BLOCK], ends: vec![0; shards] }
     }
 
-    fn clear(&mut self) {
-        self.questions = 0;
-        self.ends = [0; SHARDS_MAX];
-    }
-
-    /// Adds a question, and asks for its line.
+    /// Takes the questions of `range`, and asks for their lines. In two passes: short ones overlap better, as the
+    /// processor looks ahead over more questions while it waits for directories.
     #[inline]
-    fn prepare(&mut self, set: &'a Set, fingerprint: Fingerprint) {
-        let shard = set.shard_of(fingerprint);
-        self.slots[self.questions] = Some(set.prefetch_home(shard, fingerprint));
-        self.fingerprints[self.questions] = fingerprint;
-        self.shards[self.questions] = shard as u16;
-        self.ends[shard] += 1;
-        self.questions += 1;
+    fn prepare(&mut self, set: &'a Set, range: Range<usize>, fingerprint: &mut impl FnMut(usize) -> Fingerprint) {
+        self.fingerprints.clear();
+        self.fingerprints.extend(range.map(fingerprint));
+        self.ends.fill(0);
+        self.questions.clear();
+        let (shard_bits, ends) = (set.common.shape.shard_bits, &mut self.ends[..]);
+        self.questions.extend(self.fingerprints.iter().map(|fingerprint| {
+            let number = set.shard_of(*fingerprint);
+            let shard = &set.shards[number];
+            ends[number] += 1;
+            let slot = prefetch_home(shard, shard_bits, *fingerprint);
+            Question { fingerprint: *fingerprint, slot, shard: number as u16 }
+        }));
     }
 
     /// Counting sort, stable.
@@ -208,24 +202,19 @@ impl<'a> Block<'a> {
         for end in &mut self.ends {
             start += std::mem::replace(end, start);
         }
-        for (index, shard) in (0_u16..).zip(&self.shards[..self.questions]) {
-            let end = &mut self.ends[usize::from(*shard)];
-            self.sorted[usize::from(*end)] = index;
+        for (index, question) in (0_u16..).zip(&self.questions) {
+            let end = &mut self.ends[usize::from(question.shard)];
+            self.sorted[usize::from(*end) % BLOCK] = index;
             *end += 1;
         }
     }
 }
 
-impl Set {
-    /// Asks for the home line of a coming question, without the lock.
-    #[inline]
-    pub(super) fn prefetch_home(&self, shard: usize, fingerprint: Fingerprint) -> &Slot {
-        let stored = Stored::of(fingerprint);
-        let slot = self.shards[shard].root(fingerprint, self.common.shape.shard_bits).slot(stored);
-        prefetch(slot.segment().home(stored));
-        slot
-    }
+/// Asks for the home line of a coming question, without the lock, and says where its segment is named.
+#[inline]
+pub(super) fn prefetch_home(shard: &Shard, shard_bits: u32, fingerprint: Fingerprint) -> &Slot {
+    let stored = Stored::of(fingerprint);
+    let slot = shard.root(fingerprint, shard_bits).slot(stored);
+    prefetch(slot.segment().home(stored));
+    slot
 }
-
-/// The most shards there can be.
-const SHARDS_MAX: usize = 1 << super::SHARD_BITS_MAX;

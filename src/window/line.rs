@@ -1,4 +1,4 @@
-//! One cache line of the set: five entries of 86 fingerprint bits, and what each of them is.
+//! One cache line of the set: five entries of 85 fingerprint bits, and what each of them is.
 //!
 //! ```text
 //! byte  0        20        40        60     64
@@ -7,12 +7,13 @@
 //! a     fingerprint bits 0..32, compared first
 //! b     fingerprint bits 32..64
 //! c     bits 0..16: fingerprint bits 64..80; bits 16..30: tag (the generation modulo 2¹⁴); bits 30..32: state
-//! head  bits 6i..6i+6: fingerprint bits 80..86 of entry i; bit 31: overflow mark
+//! head  bits 5i..5i+5: fingerprint bits 80..85 of entry i; bits 25..32: overflow marks
 //! ```
 //!
-//! The fields lie in columns so that one vector compare asks all entries at once. The overflow mark says that an entry
-//! whose home is this line stands in its other line; without it a search ends here. The mark is never cleared in place:
-//! a deletion cannot know whether it removed the last such entry. Rebuilding the segment clears it.
+//! The fields lie in columns so that one vector compare asks all entries at once. An overflow mark says that an entry
+//! whose home is this line stands in its other line. There are seven, and a fingerprint has one of them, so most searches
+//! for an ID that is not there end here even when the line has overflowed. A mark is never cleared in place: a deletion
+//! cannot know whether it removed the last entry that needs it. Rebuilding the segment clears them.
 
 use crate::event::Fingerprint;
 
@@ -31,12 +32,12 @@ pub(super) struct Line {
 
 const _: () = assert!(size_of::<Line>() == 64);
 
-/// What is stored of a fingerprint: its low 86 bits, cut as the line keeps them.
+/// What is stored of a fingerprint: its low 85 bits, cut as the line keeps them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stored {
     pub(super) a: u32,
     pub(super) b: u32,
-    /// Fingerprint bits 64..86.
+    /// Fingerprint bits 64..85.
     pub(super) c: u32,
 }
 
@@ -106,6 +107,12 @@ impl Stored {
     pub(super) fn other(self, class: u32) -> usize {
         let distance = ((self.b << 12) >> (32 - class)) | 1;
         self.home(class) ^ distance as usize
+    }
+
+    /// Its overflow mark.
+    #[inline]
+    fn overflow_mark(self) -> u32 {
+        OVERFLOW_FIRST << ((u64::from(self.a) * OVERFLOW_MARKS) >> 32)
     }
 
     /// The first `depth` bits of the path from the root to the segment.
@@ -249,14 +256,16 @@ impl Line {
         self.c[slot] = 0;
     }
 
+    /// Whether `stored`, whose home this is, may stand in its other line.
     #[inline]
-    pub(super) fn overflowed(&self) -> bool {
-        self.head & OVERFLOW != 0
+    pub(super) fn overflowed(&self, stored: Stored) -> bool {
+        self.head & stored.overflow_mark() != 0
     }
 
+    /// Notes that `stored`, whose home this is, stands in its other line.
     #[inline]
-    pub(super) fn set_overflowed(&mut self) {
-        self.head |= OVERFLOW;
+    pub(super) fn set_overflowed(&mut self, stored: Stored) {
+        self.head |= stored.overflow_mark();
     }
 }
 
@@ -267,11 +276,13 @@ pub(super) const TAG_RANGE: u64 = 1 << TAG_BITS;
 const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
 const LOW_16: u32 = 0xFFFF;
 /// Fingerprint bits of one entry that stand in the head.
-const HEAD_BITS: u32 = 6;
+const HEAD_BITS: u32 = 5;
 const HEAD_MASK: u32 = (1 << HEAD_BITS) - 1;
-const OVERFLOW: u32 = 1 << 31;
+/// The lowest overflow mark, above the bits of five entries.
+const OVERFLOW_FIRST: u32 = 1 << 25;
+const OVERFLOW_MARKS: u64 = 7;
 /// Stored bits above the low 64; also the longest path from a root to a segment.
-pub(super) const PATH_BITS: u32 = 22;
+pub(super) const PATH_BITS: u32 = 21;
 const STORED_HIGH_MASK: u32 = (1 << PATH_BITS) - 1;
 
 #[cfg(test)]
@@ -292,10 +303,10 @@ mod tests {
         for slot in 0..ENTRIES {
             let held = base + slot as u128;
             assert_eq!(line.matches(stored(held)).collect::<Vec<_>>(), [slot]);
-            for bit in 3..86 {
+            for bit in 3..85 {
                 assert_eq!(line.matches(stored(held ^ 1 << bit)).count(), 0, "bit {bit} of entry {slot}");
             }
-            for bit in 86..128 {
+            for bit in 85..128 {
                 assert_eq!(line.matches(stored(held ^ 1 << bit)).count(), 1, "bit {bit} is implied by the place");
             }
         }
@@ -304,7 +315,7 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         let mut line = Line::EMPTY;
-        line.set_overflowed();
+        line.set_overflowed(stored(77));
         for slot in 0..ENTRIES {
             let stored = stored(u128::MAX / (slot as u128 + 1));
             let mark = Mark::new(State::Pending, 16_383 - slot as u64);
@@ -312,7 +323,8 @@ mod tests {
             let entry = line.entry(slot);
             assert_eq!((entry.stored, entry.mark), (stored, mark));
         }
-        assert!(line.overflowed());
+        assert!(line.overflowed(stored(77)));
+        assert_eq!((0..7_u128).filter(|n| line.overflowed(stored(n * 613_566_757))).count(), 1);
     }
 
     #[test]

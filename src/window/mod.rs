@@ -12,10 +12,10 @@
 //! - [`batch`]: many questions at once, so that their cache misses overlap.
 //!
 //! # How sure an answer is
-//! Of the 128 bits of a fingerprint 86 are stored and compared, and its root among at least 1,024 is implied by where it
-//! stands, so two ids are mixed up when about 96 bits agree: with `n` live ids a new one is wrongly called a duplicate with
-//! a chance of `n · 2⁻⁹⁶`. That is below 10⁻²⁰ up to 790 million live ids. (Sets limited to a few thousand ids or to
-//! little memory have fewer roots, and fewer ids to be mixed up with.)
+//! Of the 128 bits of a fingerprint 85 are stored and compared, and which of about 2,900 roots it has is implied by where
+//! it stands, so two ids are mixed up with a chance of 2⁻⁸⁵ / 2,900 < 10⁻²⁹: with `n` live ids a new one is wrongly called a
+//! duplicate with a chance of `n` times that. It is below 10⁻²⁰ up to a thousand million live ids. (Sets limited to few ids
+//! or little memory have fewer roots, and fewer ids to be mixed up with.)
 //!
 //! # What it does not do
 //! It keeps no ids, no order and no exact times, reads no clock, and knows nothing of events or logs.
@@ -28,6 +28,8 @@ mod hash_ring;
 mod housekeeping;
 mod line;
 mod memory;
+#[cfg(all(loom, test))]
+mod models;
 mod segment;
 mod shard;
 
@@ -141,7 +143,7 @@ impl Set {
     #[inline]
     pub(crate) fn ask_now(&self, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
         let shard = self.shard_of(fingerprint);
-        let slot = self.prefetch_home(shard, fingerprint);
+        let slot = batch::prefetch_home(&self.shards[shard], self.common.shape.shard_bits, fingerprint);
         self.common.generations.observe_clock(now);
         self.shards[shard].hold(&self.common).ask(slot, fingerprint, act)
     }

@@ -56,7 +56,7 @@ impl<'a> Segment<'a> {
         if let Some(slot) = self.lines[home].slot_of(stored) {
             return Some(Place { line: home, slot });
         }
-        if !self.lines[home].overflowed() {
+        if !self.lines[home].overflowed(stored) {
             return None;
         }
         let other = stored.other(self.class);
@@ -68,7 +68,7 @@ impl<'a> Segment<'a> {
     pub(super) fn find(&self, stored: Stored, mut accept: impl FnMut(Mark) -> bool) -> Option<Place> {
         let home = stored.home(self.class);
         let found = self.find_in(home, stored, &mut accept);
-        if found.is_some() || !self.lines[home].overflowed() {
+        if found.is_some() || !self.lines[home].overflowed(stored) {
             return found;
         }
         self.find_in(stored.other(self.class), stored, &mut accept)
@@ -78,13 +78,6 @@ impl<'a> Segment<'a> {
     fn find_in(&self, line: usize, stored: Stored, accept: &mut impl FnMut(Mark) -> bool) -> Option<Place> {
         let here = &self.lines[line];
         here.matches(stored).find(|slot| accept(here.mark(*slot))).map(|slot| Place { line, slot })
-    }
-
-    /// The other line of `stored`, when a search would have to read it.
-    #[inline]
-    pub(super) fn second_line(&self, stored: Stored) -> Option<*const Line> {
-        let home = &self.lines[stored.home(self.class)];
-        home.overflowed().then(|| &raw const self.lines[stored.other(self.class)])
     }
 
     #[inline]
@@ -126,7 +119,7 @@ impl<'a> Segment<'a> {
         let Some(place) = place else { return false };
         self.lines[place.line].put(place.slot, entry);
         if place.line == other {
-            self.lines[home].set_overflowed();
+            self.lines[home].set_overflowed(entry.stored);
         }
         true
     }
@@ -146,7 +139,7 @@ impl<'a> Segment<'a> {
             if let Some(room) = found {
                 self.lines[target].put(room, entry);
                 if home == line {
-                    self.lines[home].set_overflowed();
+                    self.lines[home].set_overflowed(entry.stored);
                 }
                 return Some(Place { line, slot });
             }

@@ -276,17 +276,6 @@ impl Held<'_> {
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
     }
 
-    /// Asks for the second line of an ID ahead of its question, when it will be read.
-    #[inline]
-    pub(super) fn prefetch_second(&mut self, slot: &Slot, fingerprint: Fingerprint) {
-        let segment = slot.segment();
-        if segment.has_lines()
-            && let Some(line) = self.open(segment).second_line(Stored::of(fingerprint))
-        {
-            super::prefetch(line);
-        }
-    }
-
     /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
     #[inline]
     pub(super) fn ask(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
