@@ -160,7 +160,8 @@ fn engines_agree_on_what_masks_can_get_wrong() {
 #[test]
 fn engines_agree_however_often_bad_lines_come() {
     for period in 1..200 {
-        let line = |number: usize| if number % period == 0 { "{\"id\":\"\n".to_owned() } else { format!("{LINE}\n") };
+        let line =
+            |number: usize| if number.is_multiple_of(period) { "{\"id\":\"\n".to_owned() } else { format!("{LINE}\n") };
         let bytes: String = (0..400).map(line).collect();
         let lines = records(&KeySpec::default(), bytes.as_bytes());
         let bad = lines.iter().filter(|line| matches!(line.content, Answer::Bad(_))).count();

@@ -1,13 +1,13 @@
-//! JSONTestSuite, each document as a member's value on one line, judged by every engine.
+//! Data that others made: JSONTestSuite, each document as a member's value on one line, and real events.
 //!
-//! The documents are found in `DEDUPD_DATA/JSONTestSuite/test_parsing`, by default in `../shared/data`; without them
-//! there is nothing to test and the test says so.
+//! It is found in the folder `DEDUPD_DATA`, by default `../shared/data`; without it there is nothing to test and the tests
+//! say so.
 
 mod decode_oracle;
 
 use std::path::PathBuf;
 
-use decode_oracle::{Answer, records};
+use decode_oracle::{Answer, keys, records};
 use dedupd::decode::{BadReason, KeySpec};
 
 #[test]
@@ -41,17 +41,34 @@ fn embedded(name: &str, document: &[u8]) -> Vec<u8> {
     [b"{\"id\":\"k\",\"v\":", &document[..], b"}\n"].concat()
 }
 
+#[test]
+fn real_events_have_the_ids_that_serde_json_finds() {
+    for (file, name) in [("events/github_events.ndjson", "id"), ("events/cloudtrail.ndjson", "eventID")] {
+        let Some(path) = data(file) else { return };
+        let lines = records(&keys(&[name]), &std::fs::read(path).unwrap());
+        assert!(lines.len() > 100);
+        for line in lines {
+            let event: serde_json::Value = serde_json::from_slice(&line.bytes).unwrap();
+            let id = [b"\"", event[name].as_str().unwrap().as_bytes()].concat();
+            assert_eq!(line.content, Answer::Id(id));
+        }
+    }
+}
+
 fn documents() -> Option<Vec<(String, Vec<u8>)>> {
-    let data = std::env::var_os("DEDUPD_DATA").map(PathBuf::from);
-    let data = data.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
-    let folder = data.join("JSONTestSuite/test_parsing");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("skipped: {} is not there; set DEDUPD_DATA to the folder that has JSONTestSuite", folder.display());
-        return None;
-    };
     let read = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.unwrap();
         (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
     };
-    Some(entries.map(read).collect())
+    Some(std::fs::read_dir(data("JSONTestSuite/test_parsing")?).unwrap().map(read).collect())
+}
+
+fn data(path: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("DEDUPD_DATA").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
+    let path = folder.join(path);
+    if !path.exists() {
+        println!("skipped: {} is not there; set DEDUPD_DATA to the folder that has it", path.display());
+    }
+    path.exists().then_some(path)
 }

@@ -44,7 +44,7 @@ pub(super) fn wrong_numbers(bytes: &[u8], at: usize, numbers: u64, mut not_digit
         let start = 63 - (numbers & through).leading_zeros();
         match token::end(bytes, at + start as usize) {
             Ok(end) if may_end(bytes, end) => {
-                not_digits &= u64::MAX.checked_shl((end - at) as u32).unwrap_or(0);
+                not_digits &= u64::MAX.checked_shl((end - at) as u32).unwrap_or(0) & !through;
             }
             _ => {
                 wrong |= 1 << start;
