@@ -1,4 +1,6 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(feature = "cli")]
+pub mod filter;
 pub mod oracle;

@@ -31,6 +31,9 @@ struct Args {
     /// The share of lines that cannot be judged.
     #[arg(long, default_value_t = 0.0)]
     bad: f64,
+    /// The share of events with escapes, letters that are not ASCII, and what else is rare.
+    #[arg(long, default_value_t = 0.2)]
+    unusual: f64,
     /// The mean length of a line, newline included.
     #[arg(long, default_value_t = 432)]
     bytes: usize,
@@ -52,6 +55,7 @@ fn main() -> io::Result<()> {
         unique: args.unique,
         changed: args.changed,
         bad: args.bad,
+        unusual: args.unusual,
         bytes: args.bytes,
         id: args.id,
         shape: args.shape,

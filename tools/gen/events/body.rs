@@ -9,6 +9,7 @@ use super::{IdPlace, Options, Shape, id};
 pub fn append(out: &mut Vec<u8>, options: &Options, number: u64, retry: Option<u64>) {
     let mut rng = Rng::of(options.seed, number);
     let mut retry = retry.map(|seed| Rng::of(seed, number));
+    let unusual = rng.chance(options.unusual);
     let target = options.bytes * (75 + rng.below(51) as usize) / 100;
     let members = members(shape(options.shape, number));
     let place = match options.id {
@@ -22,7 +23,7 @@ pub fn append(out: &mut Vec<u8>, options: &Options, number: u64, retry: Option<u
 
     let start = out.len();
     let spaced = retry.as_mut().map_or(number.is_multiple_of(5), |r| r.below(2) == 0);
-    let mut object = Object { out, spaced, filler_at: None };
+    let mut object = Object { out, spaced, unusual, filler_at: None };
     object.out.push(b'{');
     for step in 0..members.len() {
         if step == place {
@@ -40,15 +41,19 @@ pub fn append(out: &mut Vec<u8>, options: &Options, number: u64, retry: Option<u
     finish(out);
     if let Some(at) = filler_at {
         let missing = (start + target).saturating_sub(out.len() + 1);
-        let filler = filler(&mut rng, missing);
+        let filler = filler(&mut rng, missing, if unusual { UNUSUAL } else { WORDS });
         out.splice(at..at, filler);
     }
 }
 
-/// The event's own member. One in 64 producers escapes the name.
+/// The event's own member. Of the unusual producers one in eight escapes the name as well.
 fn event_id(object: &mut Object<'_>, options: &Options, number: u64, retry: Option<&mut Rng>) {
-    object.name(if number % 64 == 63 { "\\u0069d" } else { "id" });
-    id::append(object.out, options.seed, number, retry);
+    let unusual = object.unusual;
+    object.name(if unusual && number.is_multiple_of(8) { "\\u0069d" } else { "id" });
+    match unusual {
+        true => id::append_unusual(object.out, options.seed, number, retry),
+        false => id::append(object.out, options.seed, number),
+    }
     object.comma();
 }
 
@@ -63,6 +68,7 @@ fn finish(out: &mut Vec<u8>) {
 struct Object<'a> {
     out: &'a mut Vec<u8>,
     spaced: bool,
+    unusual: bool,
     /// Where the filler goes once the length of the rest is known.
     filler_at: Option<usize>,
 }
@@ -104,15 +110,16 @@ impl Object<'_> {
             ),
             Value::Request => write!(out, r#"{{"id":"req_{:012x}","idempotency_key":null}}"#, rng.next() >> 16),
             Value::Neighbour => {
-                // The ID of another event, as text inside of a string and as a nested member.
+                // The ID of another event as a nested member, and as text inside of a string.
                 let other = number / 2;
-                write!(out, r#"{{"id":"evt_{other}","note":"retry of {{\"id\": \"evt_{other}\"}}\\"}}"#)
+                let note = if self.unusual { r#"retry of {\"id\": \"evt_0\"}\\"# } else { "retry of another one" };
+                write!(out, r#"{{"id":"evt_{other}","note":"{note}"}}"#)
             }
-            Value::Session => write!(
-                out,
-                r#"{{"attributes":{{"mfa":"true","created":"{}"}},"issuer":{{}},"ids":[],"depth":[[[{{"id":[1,-2.5e-3]}}]]]}}"#,
-                Rfc3339(created(number))
-            ),
+            Value::Session => {
+                let depth = if self.unusual { r#","ids":[],"depth":[[[{"id":[1,-2.5e-3]}]]]"# } else { "" };
+                let created = Rfc3339(created(number));
+                write!(out, r#"{{"attributes":{{"mfa":"true","created":"{created}"}},"issuer":{{}}{depth}}}"#)
+            }
             Value::Filler => {
                 out.push(b'"');
                 self.filler_at = Some(out.len());
@@ -180,12 +187,12 @@ fn members(shape: Shape) -> &'static [Member] {
     }
 }
 
-/// Text of exactly `bytes` bytes: words, and now and then an escape or a letter that is not ASCII.
-fn filler(rng: &mut Rng, bytes: usize) -> Vec<u8> {
+/// Text of exactly `bytes` bytes.
+fn filler(rng: &mut Rng, bytes: usize, words: &[&str]) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes + 16);
     while text.len() < bytes {
         let before = text.len();
-        text.extend_from_slice(rng.pick(WORDS).as_bytes());
+        text.extend_from_slice(rng.pick(words).as_bytes());
         if text.len() > bytes {
             text.truncate(before);
             text.resize(bytes, b'.');
@@ -195,6 +202,25 @@ fn filler(rng: &mut Rng, bytes: usize) -> Vec<u8> {
 }
 
 const WORDS: &[&str] = &[
+    "the ",
+    "order ",
+    "was ",
+    "sent ",
+    "again ",
+    "because ",
+    "no ",
+    "answer ",
+    "came ",
+    "in ",
+    "time; ",
+    "please ",
+    "see ",
+    "ticket ",
+    "4711 ",
+    "https://example.test/a?b=c ",
+];
+
+const UNUSUAL: &[&str] = &[
     "the ",
     "order ",
     "was ",
