@@ -77,6 +77,12 @@ fn a_named_pipe_is_waited_for_until_somebody_writes() {
     let path = dir.path().join("fifo");
     fifo(&path);
     let running = Running::spawn(&mut dedupd(["-q", path.to_str().expect("UTF-8")]));
+    // It has the pipe open for reading, and nobody has it open for writing.
+    let open_files = format!("/proc/{}/fd", running.child.id());
+    filter::eventually("the pipe is open", || {
+        let files = std::fs::read_dir(&open_files).expect("it runs").flatten();
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|target| target == path)
+    });
     let mut writer = std::fs::File::options().write(true).open(&path).expect("it reads");
     for n in 0..5 {
         writer.write_all(events([n]).as_bytes()).expect("written");

@@ -102,6 +102,29 @@ fn closing_wakes_everybody() {
 }
 
 #[test]
+fn a_sleeper_is_woken_when_there_is_more_to_do_than_one_thread_takes() {
+    let handoff = Handoff::new([0, 0]);
+    let Work::Fill(item) = handoff.next() else { panic!("nothing else to do") };
+    std::thread::scope(|scope| {
+        let (got, work) = std::sync::mpsc::channel();
+        let handoff = &handoff;
+        scope.spawn(move || {
+            let filled = matches!(handoff.next(), Work::Fill(_));
+            got.send(filled).unwrap();
+        });
+        while !handoff.parking.anyone() {
+            std::thread::yield_now();
+        }
+        item.submit();
+        let Work::Transform(item) = handoff.next() else { panic!("transforming goes before filling") };
+        let woken = work.recv_timeout(std::time::Duration::from_secs(20));
+        item.complete();
+        handoff.close();
+        assert_eq!(woken, Ok(true));
+    });
+}
+
+#[test]
 fn a_panic_in_a_stage_ends_the_others() {
     let handoff = Handoff::new([0]);
     let Work::Fill(held) = handoff.next() else { panic!("nothing else to do") };
