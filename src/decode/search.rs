@@ -80,19 +80,14 @@ impl Search {
         self.name_ends
     }
 
-    /// Whether a name at `depth` can be on a path.
+    /// As [`Observer::member`], for a name without escapes whose closing quote stands behind `before`. What it costs to
+    /// ask, is asked only when the name is wanted.
     #[inline]
-    pub(super) fn looks_into(&self, depth: usize) -> bool {
-        if self.nested { self.wanted.iter().any(|wanted| wanted.matched + 1 == depth) } else { depth == 1 }
-    }
-
-    /// As [`Observer::member`], for a name without escapes whose closing quote stands behind `before`.
-    #[inline]
-    pub(super) fn name_before(&mut self, depth: usize, before: &[u8], value_at: usize) {
+    pub(super) fn name_before(&mut self, before: &[u8], depth: impl Fn() -> usize, value_at: impl Fn() -> usize) {
         let tail = before.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
         for wanted in &mut self.wanted {
-            if wanted.matched + 1 == depth && wanted.names[wanted.matched].ends(before, tail) {
-                wanted.meet(value_at);
+            if wanted.names[wanted.matched].ends(before, tail) && wanted.matched + 1 == depth() {
+                wanted.meet(value_at());
             }
         }
     }
@@ -113,20 +108,24 @@ pub(super) struct NameEnds {
     /// Up to four different bytes, padded with the first.
     pub(super) bytes: [u8; 4],
     pub(super) count: usize,
+    /// What stands before it, when it is the end of one name only: the byte before, or the opening quote.
+    pub(super) before: Option<u8>,
 }
 
 impl NameEnds {
     /// Of an empty name, the quote before it. `count` is 0 when there are more than four: then any name may be wanted.
     fn of(wanted: &[Wanted]) -> Self {
-        let steps = wanted.iter().flat_map(|wanted| &wanted.path.steps);
-        let mut ends: Vec<u8> = steps.map(|step| step.name.bytes().last().unwrap_or(b'"')).collect();
+        let names = || wanted.iter().flat_map(|wanted| &wanted.names).map(|name| &name.text[..]);
+        let mut ends: Vec<u8> = names().filter_map(|name| name.last().copied()).collect();
         ends.sort_unstable();
         ends.dedup();
         let first = ends.first().copied().unwrap_or(b'"');
         let mut bytes = [first; 4];
         let count = if ends.len() > bytes.len() { 0 } else { ends.len() };
         bytes[..count].copy_from_slice(&ends[..count]);
-        Self { bytes, count }
+        let mut befores = names().map(|name| name.len().checked_sub(2).map(|before| name[before]));
+        let before = befores.next().flatten().filter(|&before| befores.all(|other| other == Some(before)));
+        Self { bytes, count, before: before.filter(|_| count == 1) }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::Scan;
-use super::block::{Block, Classify};
+use super::block::{Block, Chunk, Classify};
 use super::walk::{self, Stop};
 use crate::decode::judge::Judge;
 use crate::decode::record::Record;
@@ -45,19 +45,27 @@ fn scan(avx2: Avx2, judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut im
 impl Classify for Avx2 {
     // Always inlined into the function above; called from anywhere else, the intrinsics would be calls.
     #[inline(always)]
-    fn classify(self, block: &[u8; 64], ends: NameEnds) -> Block {
-        // SAFETY: the processor has AVX2 (invariant 1); both loads are unaligned ones and inside the 64 bytes.
+    fn classify(self, chunk: &Chunk, ends: NameEnds) -> Block {
+        // SAFETY: the processor has AVX2 (invariant 1); all loads are unaligned ones and inside the 65 bytes.
         unsafe {
-            let low = _mm256_loadu_si256(block.as_ptr().cast());
-            let high = _mm256_loadu_si256(block.as_ptr().add(32).cast());
+            let low = _mm256_loadu_si256(chunk.as_ptr().add(1).cast());
+            let high = _mm256_loadu_si256(chunk.as_ptr().add(33).cast());
             let is = |byte: u8| Both(low, high).equals(byte);
             let lower =
                 Both(_mm256_or_si256(low, _mm256_set1_epi8(0x20)), _mm256_or_si256(high, _mm256_set1_epi8(0x20)));
-            let mut name_end = is(ends.bytes[0]);
-            if ends.count != 1 {
-                let any = u64::from(ends.count == 0).wrapping_neg();
-                name_end |= is(ends.bytes[1]) | is(ends.bytes[2]) | is(ends.bytes[3]) | any;
-            }
+            let name_end = match ends.before {
+                Some(before) => {
+                    let shifted = Both(
+                        _mm256_loadu_si256(chunk.as_ptr().cast()),
+                        _mm256_loadu_si256(chunk.as_ptr().add(32).cast()),
+                    );
+                    Both(low, high).equals_behind(ends.bytes[0], shifted, before)
+                }
+                None => {
+                    let any = u64::from(ends.count == 0).wrapping_neg();
+                    is(ends.bytes[0]) | is(ends.bytes[1]) | is(ends.bytes[2]) | is(ends.bytes[3]) | any
+                }
+            };
             let both = Both(low, high);
             let mut block = Block {
                 quote: is(b'"'),
@@ -113,6 +121,18 @@ impl Both {
         unsafe {
             let wanted = _mm256_set1_epi8(byte as i8);
             Self(_mm256_cmpeq_epi8(self.0, wanted), _mm256_cmpeq_epi8(self.1, wanted)).high_bits()
+        }
+    }
+
+    /// Where `byte` stands, and `before` in `shifted`.
+    #[inline(always)]
+    fn equals_behind(self, byte: u8, shifted: Self, before: u8) -> u64 {
+        // SAFETY: only reached from `Avx2`'s methods, so the processor has AVX2 (invariant 1).
+        unsafe {
+            let (byte, before) = (_mm256_set1_epi8(byte as i8), _mm256_set1_epi8(before as i8));
+            let low = _mm256_and_si256(_mm256_cmpeq_epi8(self.0, byte), _mm256_cmpeq_epi8(shifted.0, before));
+            let high = _mm256_and_si256(_mm256_cmpeq_epi8(self.1, byte), _mm256_cmpeq_epi8(shifted.1, before));
+            Self(low, high).high_bits()
         }
     }
 
@@ -173,16 +193,16 @@ mod tests {
     #[test]
     fn every_byte_at_every_place_is_told_as_the_plain_code_tells_it() {
         let Some(avx2) = Avx2::detect() else { return };
-        let one = NameEnds { bytes: [b'd'; 4], count: 1 };
-        let any = NameEnds { bytes: [b'd'; 4], count: 0 };
-        let four = NameEnds { bytes: [b'd', b'"', b't', 0xA9], count: 4 };
+        let one = NameEnds { bytes: [b'd'; 4], count: 1, before: Some(b'a') };
+        let any = NameEnds { bytes: [b'd'; 4], count: 0, before: None };
+        let four = NameEnds { bytes: [b'd', b'"', b't', 0xA9], count: 4, before: None };
         for byte in 0..=255 {
-            for at in 0..64 {
-                for filler in [b' ', b'a', 0xFF] {
-                    let mut block = [filler; 64];
-                    block[at] = byte;
+            for at in 0..65 {
+                for filler in [b' ', b'a', b'd', 0xFF] {
+                    let mut chunk = [filler; 65];
+                    chunk[at] = byte;
                     for ends in [one, four, any] {
-                        assert_eq!(avx2.classify(&block, ends), Plain.classify(&block, ends), "{byte} at {at}");
+                        assert_eq!(avx2.classify(&chunk, ends), Plain.classify(&chunk, ends), "{byte} at {at}");
                     }
                 }
             }

@@ -27,9 +27,12 @@ pub(super) struct Block {
     pub(super) name_end: u64,
 }
 
+/// A block behind the byte before it.
+pub(super) type Chunk = [u8; 65];
+
 /// Tells the characters of a block apart.
 pub(super) trait Classify: Copy {
-    fn classify(self, block: &[u8; 64], ends: NameEnds) -> Block;
+    fn classify(self, chunk: &Chunk, ends: NameEnds) -> Block;
 
     /// Bit `n` of the result is the parity of the bits of `bits` up to and with `n`.
     fn prefix_xor(self, bits: u64) -> u64;
@@ -45,7 +48,8 @@ pub(super) struct Plain;
 
 #[cfg(test)]
 impl Classify for Plain {
-    fn classify(self, block: &[u8; 64], ends: NameEnds) -> Block {
+    fn classify(self, chunk: &Chunk, ends: NameEnds) -> Block {
+        let block = &chunk[1..];
         let mask = |is: &dyn Fn(u8) -> bool| {
             block.iter().enumerate().fold(0, |mask, (at, &byte)| mask | u64::from(is(byte)) << at)
         };
@@ -62,7 +66,10 @@ impl Classify for Plain {
             zero: mask(&|byte| byte == b'0'),
             control: mask(&|byte| byte < 0x20),
             high: mask(&|byte| byte >= 0x80),
-            name_end: mask(&|byte| ends.count == 0 || ends.bytes[..ends.count].contains(&byte)),
+            name_end: chunk.windows(2).enumerate().fold(0, |mask, (at, pair)| {
+                let last = ends.count == 0 || ends.bytes[..ends.count].contains(&pair[1]);
+                mask | u64::from(last && ends.before.is_none_or(|before| before == pair[0])) << at
+            }),
         }
     }
 

@@ -116,7 +116,8 @@ impl Grammar {
         let misplaced = (values & !wanting)
             | ((comma | colon) & wanting)
             | ((close | newline) & wanting & !opened)
-            | (colon & !first);
+            | (colon & !first)
+            | (newline & first);
 
         let number = block.digit & scalars;
         let words = scalars & !number;

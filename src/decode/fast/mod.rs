@@ -17,6 +17,8 @@
 mod avx2;
 mod block;
 mod grammar;
+mod levels;
+mod scalars;
 mod walk;
 
 #[cfg(target_arch = "x86_64")]
