@@ -86,7 +86,7 @@ fn a_file_that_may_not_be_read_is_66() {
     }
     let dir = dir();
     let path = write(dir.path().join("in"), events([1]));
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0)).expect("set");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o0)).expect("set");
     let ran = filter(&[&path], "");
     assert_eq!(ran.code, Some(66));
     assert!(ran.err.contains("permission denied"), "{}", ran.err);

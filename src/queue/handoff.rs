@@ -334,14 +334,14 @@ macro_rules! lends_its_item {
         impl<T: Send> Deref for $guard<'_, T> {
             type Target = T;
 
-            #[expect(clippy::expect_used, reason = "the item is taken only by methods that consume the guard")]
+            #[allow(clippy::expect_used, reason = "the item is taken only by methods that consume the guard")]
             fn deref(&self) -> &T {
                 self.item.as_ref().expect("a guard holds its item")
             }
         }
 
         impl<T: Send> DerefMut for $guard<'_, T> {
-            #[expect(clippy::expect_used, reason = "the item is taken only by methods that consume the guard")]
+            #[allow(clippy::expect_used, reason = "the item is taken only by methods that consume the guard")]
             fn deref_mut(&mut self) -> &mut T {
                 self.item.as_mut().expect("a guard holds its item")
             }

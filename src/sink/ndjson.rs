@@ -116,7 +116,7 @@ impl NdjsonSink {
     }
 
     /// Writes all of `pieces`, or says how many of their bytes are out.
-    fn write<'a>(&mut self, pieces: &mut dyn Iterator<Item = &'a [u8]>) -> Result<(), (u64, io::Error)> {
+    fn write(&mut self, pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<(), (u64, io::Error)> {
         let mut out = 0;
         loop {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];

@@ -2,6 +2,9 @@
 
 use dedupd::decode::BadReason;
 
+use super::fate::Fate;
+use crate::config::Action;
+
 /// Counts of one run. Words as in the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
@@ -33,8 +36,29 @@ impl Books {
         self.bad.iter().sum()
     }
 
-    pub fn count_bad(&mut self, reason: BadReason) {
-        self.bad[reason as usize] += 1;
+    /// Counts a line by what it was found to be and by what is done with it. What is to go out is called delivered: who
+    /// finds that it did not, corrects that.
+    #[inline]
+    pub fn count(&mut self, fate: Fate, action: Option<Action>, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.read += u64::from(fate != Fate::Blank);
+        match fate {
+            Fate::Blank => self.blank += 1,
+            Fate::FirstSeen => {
+                self.first_seen += 1;
+                self.delivered += 1;
+            }
+            Fate::Duplicate => self.duplicate += 1,
+            Fate::Bad(reason) => self.bad[reason as usize] += 1,
+            Fate::Late => self.late += 1,
+            Fate::Refused => self.refused += 1,
+        }
+        match action {
+            Some(Action::Pass) => self.passed += 1,
+            Some(Action::Divert) => self.diverted += 1,
+            Some(Action::Drop) => self.dropped += 1,
+            Some(Action::Fail) | None => {}
+        }
     }
 
     pub fn bad_by(&self, reason: BadReason) -> u64 {
@@ -54,11 +78,18 @@ mod tests {
 
     #[test]
     fn books_with_an_event_too_few_do_not_balance() {
-        let mut books = Books { read: 5, first_seen: 2, duplicate: 1, delivered: 2, late: 1, ..Books::default() };
-        assert!(!books.balance());
-        books.count_bad(BadReason::TooLong);
+        let mut books = Books::default();
+        for fate in [Fate::FirstSeen, Fate::Duplicate, Fate::FirstSeen, Fate::Blank, Fate::Late] {
+            books.count(fate, None, 10);
+        }
+        books.count(Fate::Bad(BadReason::TooLong), Some(Action::Drop), 10);
         assert!(books.balance());
+        assert_eq!((books.read, books.bytes, books.dropped, books.bad_total()), (5, 60, 1, 1));
         assert_eq!((books.bad_by(BadReason::TooLong), books.bad_by(BadReason::Malformed)), (1, 0));
+        books.read += 1;
+        assert!(!books.balance());
+        books.refused += 1;
+        assert!(books.balance());
         books.delivered = 1;
         assert!(!books.balance());
         books.in_flight = 1;

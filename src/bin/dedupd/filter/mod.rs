@@ -10,6 +10,7 @@ mod age;
 mod books;
 mod chunk;
 mod control;
+mod fate;
 mod input;
 mod output;
 mod parse;
@@ -134,12 +135,17 @@ impl Run<'_> {
     fn write(&self, chunk: &Chunk) {
         let written = lock(&self.writer).write(chunk);
         if let Err(stop) = written {
-            if let Stop::Failed(failure) = stop {
-                self.control.fail(failure);
-            }
-            self.handoff.close();
-            self.control.stop();
+            self.give_up(stop);
         }
+    }
+
+    /// Ends all threads, also the one that waits for input.
+    fn give_up(&self, stop: Stop) {
+        if let Stop::Failed(failure) = stop {
+            self.control.fail(failure);
+        }
+        self.handoff.close();
+        self.control.stop();
     }
 
     fn end(&self) -> Result<Exit, Failure> {
@@ -177,12 +183,10 @@ impl Answer for &Run<'_> {
     fn reopen(&self) {
         self.control.ask_to_reopen();
         // When somebody is writing, it is done before the next chunk.
-        if let Ok(mut writer) = self.writer.try_lock() {
-            if let Err(Stop::Failed(failure)) = writer.reopen_if_asked() {
-                self.control.fail(failure);
-                self.handoff.close();
-                self.control.stop();
-            }
+        if let Ok(mut writer) = self.writer.try_lock()
+            && let Err(stop) = writer.reopen_if_asked()
+        {
+            self.give_up(stop);
         }
     }
 }

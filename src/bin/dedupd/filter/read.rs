@@ -179,10 +179,10 @@ impl Reader {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(self.failure(&error)),
             _ => {}
         }
-        if self.events.iter().any(|event| event.token() == INPUT) {
-            if let Some(open) = &mut self.open {
-                open.wait_first = false;
-            }
+        if let Some(open) = &mut self.open
+            && self.events.iter().any(|event| event.token() == INPUT)
+        {
+            open.wait_first = false;
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Report {
             dropped: books.dropped,
             blank: books.blank,
             newlines_added: books.newlines_added,
-            window_seconds: (window != Duration::MAX).then(|| window.as_secs_f64()),
+            window_seconds: (window != Duration::MAX).then_some(window.as_secs_f64()),
             slack_seconds: slack.as_secs_f64(),
             live_ids: stats.live_ids,
             memory_bytes: stats.memory_bytes,

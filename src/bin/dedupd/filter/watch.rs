@@ -26,11 +26,11 @@ pub fn watch(run: &Run<'_>, config: &Config, ended: &Receiver<()>) {
         if delay.is_some_and(|delay| elapsed >= delay) {
             show(bar.get_or_insert_with(|| new_bar(config)), run);
         }
-        if let (Some(due), Some(every)) = (next_report, config.reporting.every) {
-            if elapsed >= due {
-                run.print_report();
-                next_report = Some(elapsed + every);
-            }
+        if let (Some(due), Some(every)) = (next_report, config.reporting.every)
+            && elapsed >= due
+        {
+            run.print_report();
+            next_report = Some(elapsed + every);
         }
     }
     if let Some(bar) = bar {

@@ -11,6 +11,7 @@ use dedupd::{
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
 use super::control::{Control, lock};
+use super::fate::{Batch, Fate, Fated, Target};
 use super::output::{Output, Outputs};
 use super::warn::Warnings;
 use crate::config::{Action, Config};
@@ -55,12 +56,6 @@ struct Routes {
     output: Vec<Range<usize>>,
     rejects: Vec<Range<usize>>,
     duplicates: Vec<Range<usize>>,
-}
-
-/// Lines that are judged, delivered and committed together.
-struct Batch {
-    lines: Range<usize>,
-    ids: Range<usize>,
 }
 
 impl<'a> Writer<'a> {
@@ -161,7 +156,8 @@ impl<'a> Writer<'a> {
         let before = self.books.clone();
         self.route(chunk, &batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
         if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
-            return Err(self.delivery_failed(chunk, &batch, &before, reserved.as_ref().ok(), error));
+            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
+            return Err(self.delivery_failed(chunk, &batch, &before, verdicts, error));
         }
         side(&mut self.outputs.rejects, chunk, &self.routes.rejects)?;
         side(&mut self.outputs.duplicates, chunk, &self.routes.duplicates)?;
@@ -227,68 +223,24 @@ impl<'a> Writer<'a> {
         let now = self.clock.now();
         let control = Arc::clone(&self.control);
         let mut ages = lock(&control.ages);
-        let mut id = batch.ids.start;
-        let mut start = if batch.lines.start == 0 { 0 } else { chunk.lines[batch.lines.start - 1].end as usize };
-        for index in batch.lines.clone() {
-            let line = chunk.lines[index];
-            let range = start..line.end as usize;
-            start = range.end;
-            self.books.bytes += range.len() as u64;
-            self.books.read += u64::from(line.kind != Kind::Blank);
-            match line.kind {
-                Kind::Blank => {
-                    self.books.blank += 1;
-                    push(&mut self.routes.output, range);
-                }
-                Kind::Bad(reason) => {
-                    self.books.count_bad(reason);
-                    if self.warnings.is_new(reason.into()) {
-                        self.warn_bad(chunk, index, reason);
+        let policy = self.config.policy;
+        for Fated { line, id, bytes, fate } in batch.fates(chunk, verdicts) {
+            self.books.count(fate, fate.action(&policy), bytes.len());
+            match fate {
+                Fate::Blank => {}
+                Fate::FirstSeen | Fate::Duplicate => {
+                    let (fingerprint, time) = chunk.timed.get(id).copied().unwrap_or_else(|| (chunk.ids[id], now));
+                    match fate {
+                        Fate::FirstSeen => ages.first_seen(fingerprint, time),
+                        _ => ages.repeated(fingerprint, time),
                     }
-                    self.act(self.config.policy.of(reason), range);
                 }
-                Kind::Id => {
-                    let (fingerprint, time) = id_at(chunk, id, now);
-                    match verdicts.get(id - batch.ids.start).copied() {
-                        Some(ReserveVerdict::FirstSeen) => {
-                            ages.first_seen(fingerprint, time);
-                            self.books.first_seen += 1;
-                            self.books.delivered += 1;
-                            push(&mut self.routes.output, range);
-                        }
-                        Some(ReserveVerdict::Duplicate | ReserveVerdict::InFlight) => {
-                            ages.repeated(fingerprint, time);
-                            self.books.duplicate += 1;
-                            push(&mut self.routes.duplicates, range);
-                        }
-                        Some(ReserveVerdict::Unjudged(Unjudged::Late)) => {
-                            self.books.late += 1;
-                            self.warnings.late(self.config.policy.late);
-                            self.act(self.config.policy.late, range);
-                        }
-                        _ => {
-                            self.books.refused += 1;
-                            self.warnings.refused();
-                            self.act(Action::Pass, range);
-                        }
-                    }
-                    id += 1;
-                }
+                Fate::Bad(reason) if self.warnings.is_new(reason.into()) => self.warn_bad(chunk, line, reason),
+                Fate::Bad(_) => {}
+                Fate::Late => self.warnings.late(policy.late),
+                Fate::Refused => self.warnings.refused(),
             }
-        }
-    }
-
-    fn act(&mut self, action: Action, range: Range<usize>) {
-        match action {
-            Action::Pass => {
-                self.books.passed += 1;
-                push(&mut self.routes.output, range);
-            }
-            Action::Divert => {
-                self.books.diverted += 1;
-                push(&mut self.routes.rejects, range);
-            }
-            Action::Drop | Action::Fail => self.books.dropped += 1,
+            self.routes.add(fate.target(&policy), bytes);
         }
     }
 
@@ -299,13 +251,10 @@ impl<'a> Writer<'a> {
             if self.long_line == Action::Fail {
                 return Err(self.fail(chunk, 0, bad).into());
             }
-            self.books.read += 1;
-            self.books.count_bad(BadReason::TooLong);
             if self.warnings.is_new(BadReason::TooLong.into()) {
                 self.warnings.bad(&self.place(chunk, 0, 0), &bad, self.long_line);
             }
-            self.routes.clear();
-            self.act(self.long_line, 0..0);
+            self.books.count(Fate::Bad(BadReason::TooLong), Some(self.long_line), 0);
             self.lines_before += 1;
         }
         self.books.bytes += chunk.bytes().len() as u64;
@@ -319,41 +268,26 @@ impl<'a> Writer<'a> {
         begun.and_then(|()| target.sink.write_part(chunk.bytes())).map_err(|error| stop(target, error))
     }
 
-    /// Corrects the books for what did not get out.
+    /// Corrects the books for what did not get out, and says why writing ends.
     fn delivery_failed(
         &mut self,
         chunk: &Chunk,
         batch: &Batch,
         before: &Books,
-        reserved: Option<&Reservation>,
+        verdicts: &[ReserveVerdict],
         error: SinkError,
     ) -> Stop {
-        let SinkError::Io { bytes: mut left, .. } = error else { return stop(&self.outputs.output, error) };
-        let verdicts = reserved.map_or(&[][..], Reservation::verdicts);
-        let (mut delivered, mut passed, mut id) = (before.delivered, before.passed, 0);
-        for index in batch.lines.clone() {
-            let kind = chunk.lines[index].kind;
-            let verdict = (kind == Kind::Id).then(|| verdicts.get(id).copied()).flatten();
-            id += usize::from(kind == Kind::Id);
-            let goes_out = match (kind, verdict) {
-                (Kind::Blank, _) | (Kind::Id, None | Some(ReserveVerdict::FirstSeen)) => true,
-                (Kind::Bad(reason), _) => self.config.policy.of(reason) == Action::Pass,
-                (Kind::Id, Some(ReserveVerdict::Unjudged(Unjudged::Late))) => self.config.policy.late == Action::Pass,
-                (Kind::Id, Some(ReserveVerdict::Unjudged(_))) => true,
-                _ => false,
-            };
-            let length = chunk.range(index).len() as u64;
-            if !goes_out {
-                continue;
-            }
-            if length > left {
-                break;
-            }
-            left -= length;
-            match verdict {
-                Some(ReserveVerdict::FirstSeen) => delivered += 1,
-                _ => passed += u64::from(kind != Kind::Blank),
-            }
+        let (mut delivered, mut passed) = (before.delivered, before.passed);
+        let mut left = match &error {
+            SinkError::Io { bytes, .. } => *bytes,
+            _ => 0,
+        };
+        let out = batch.fates(chunk, verdicts).filter(|f| f.fate.target(&self.config.policy) == Target::Output);
+        for Fated { bytes, fate, .. } in out {
+            let Some(after) = left.checked_sub(bytes.len() as u64) else { break };
+            left = after;
+            delivered += u64::from(fate == Fate::FirstSeen);
+            passed += u64::from(!matches!(fate, Fate::FirstSeen | Fate::Blank));
         }
         self.books.in_flight += self.books.delivered - delivered;
         (self.books.delivered, self.books.passed, self.books.diverted) = (delivered, passed, before.diverted);
@@ -366,11 +300,10 @@ impl<'a> Writer<'a> {
         self.warnings.bad(&place, bad, self.config.policy.of(reason));
     }
 
-    /// The failure that a bad line is under `fail`; the line itself is counted as read and bad.
+    /// The failure that a bad line is under `fail`; the line itself is read and bad, and nothing is done with it.
     fn fail(&mut self, chunk: &Chunk, line: usize, bad: Bad) -> Failure {
         let start = if chunk.lines.is_empty() { 0 } else { chunk.range(line).start };
-        self.books.read += 1;
-        self.books.count_bad(bad.reason);
+        self.books.count(Fate::Bad(bad.reason), None, 0);
         let place = self.place(chunk, line, start);
         Failure::new(Exit::BadInput, Warnings::code(&bad), format!("{place}: {}", Warnings::what(&bad)))
     }
@@ -387,19 +320,21 @@ impl Routes {
         self.rejects.clear();
         self.duplicates.clear();
     }
-}
 
-/// Adds a line to the runs; to the last one if it follows it.
-#[inline]
-fn push(runs: &mut Vec<Range<usize>>, line: Range<usize>) {
-    match runs.last_mut() {
-        Some(last) if last.end == line.start => last.end = line.end,
-        _ => runs.push(line),
+    /// Adds a line to its target's runs; to the last one if it follows it.
+    #[inline]
+    fn add(&mut self, target: Target, line: Range<usize>) {
+        let runs = match target {
+            Target::Output => &mut self.output,
+            Target::Rejects => &mut self.rejects,
+            Target::Duplicates => &mut self.duplicates,
+            Target::Nowhere => return,
+        };
+        match runs.last_mut() {
+            Some(last) if last.end == line.start => last.end = line.end,
+            _ => runs.push(line),
+        }
     }
-}
-
-fn id_at(chunk: &Chunk, id: usize, now: Timestamp) -> (Fingerprint, Timestamp) {
-    chunk.timed.get(id).copied().unwrap_or_else(|| (chunk.ids[id], now))
 }
 
 /// Writes what goes elsewhere than to the output, if anybody asked for it.
