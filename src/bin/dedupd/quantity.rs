@@ -207,7 +207,7 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(expected), "{text}");
         }
-        for text in ["", "4G", "4gb", "GiB", "1.5GiB", "-1", "4 GiB", "4GiB1", "16000000TiB", "99999999999999999999"] {
+        for text in ["", "4G", "4gb", "GiB", "1.5GiB", "-1", "4 GiB", "4GiB1", "17000000TiB", "99999999999999999999"] {
             assert!(size(text).is_err(), "{text}");
         }
     }
