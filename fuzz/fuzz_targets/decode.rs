@@ -7,8 +7,8 @@
 #[path = "../../tests/decode_oracle/mod.rs"]
 mod decode_oracle;
 
-use dedupd::decode::{BadReason, Decoder, Engine, KeySpec, TimeSpec, TimeUnit, member_paths};
 use decode_oracle::{Answer, decode, expected, is_json, keys, records};
+use dedupd::decode::{BadReason, Decoder, Engine, KeySpec, TimeSpec, TimeUnit, member_paths};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
