@@ -46,6 +46,7 @@ pub use dedup::{BuildError, Builder, Deduplicator, Error, Reservation, Stats, Wh
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
 pub use sink::{NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use window::HashRing;
 
 /// The README's examples are tests.
 #[cfg(doctest)]

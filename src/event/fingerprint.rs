@@ -41,6 +41,16 @@ impl Fingerprint {
         self.0
     }
 
+    /// The slot of the fingerprint space, of 1,024: see [`HashRing`](crate::HashRing).
+    #[inline]
+    #[must_use]
+    pub const fn slot(self) -> usize {
+        (self.0 >> (128 - Self::SLOT_BITS)) as usize
+    }
+
+    /// Log2 of the number of slots.
+    pub(crate) const SLOT_BITS: u32 = 10;
+
     pub(crate) const fn high(self) -> u64 {
         (self.0 >> 64) as u64
     }

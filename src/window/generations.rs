@@ -18,7 +18,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::line::TAG_RANGE;
 use super::segment::Era;
+use super::shard::CLEAN_AFTER;
 use crate::sync::{AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What was set for the window, already checked.
@@ -113,6 +115,7 @@ impl Generations {
     pub(super) fn new(limits: Limits) -> Self {
         let slice = slice_nanos(limits.window);
         let length = Self::ring_length(&limits);
+        debug_assert!(length as u64 + CLEAN_AFTER < TAG_RANGE, "tags could not be told");
         let ring = Ring {
             generations: vec![Generation::default(); length].into_boxed_slice(),
             newest: FIRST,
@@ -209,6 +212,13 @@ impl Generations {
     /// The generations of an event time, without taking notice of it.
     pub(super) fn peek_event(&self, time: i64) -> Moment {
         self.moment_of(&self.lock(), time)
+    }
+
+    /// The generation of an event time, unless it is forgotten by now.
+    pub(super) fn generation_at(&self, time: i64) -> Option<u64> {
+        let ring = self.lock();
+        let slice = self.slice_of(time);
+        (slice >= ring.oldest().slice).then(|| self.moment_of(&ring, time).generation)
     }
 
     fn moment_of(&self, ring: &Ring, time: i64) -> Moment {

@@ -15,6 +15,10 @@ pub(super) struct Cursor {
     shard: usize,
     root: usize,
     path: u32,
+    /// In a round that visits every shard, to move what is left into few arenas: how many there were at its start.
+    gathers: Option<usize>,
+    /// Whether a shard was swept in this round because it had forgotten ids.
+    has_swept: bool,
 }
 
 impl Set {
@@ -28,18 +32,18 @@ impl Set {
         let deadline = Instant::now().checked_add(budget);
         self.touch_ahead();
         let Ok(mut cursor) = self.cursor.try_lock() else { return true };
-        let start_shard = cursor.shard;
-        loop {
-            if self.sweep_step(&mut cursor) && cursor.shard == start_shard {
-                break;
+        let mut shards_left = self.shards.len();
+        while shards_left > 0 {
+            if self.sweep_step(&mut cursor) {
+                shards_left -= 1;
+                if cursor.gathers.is_some() && cursor.shard == 0 {
+                    shards_left = self.shards.len();
+                }
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
         }
-        drop(cursor);
-        let drained = self.memory().drained(ARENAS_KEPT);
-        drop(drained);
         true
     }
 
@@ -48,11 +52,14 @@ impl Set {
         let shard = &self.shards[cursor.shard];
         let mut held = shard.hold(&self.common);
         let starts = cursor.root == 0 && cursor.path == 0;
-        if starts && held.core.forgotten <= held.tally().live + SWEEP_MIN {
-            cursor.shard = (cursor.shard + 1) % self.shards.len();
-            return true;
-        }
         if starts {
+            let is_due = held.core.forgotten > held.tally().live + SWEEP_MIN;
+            cursor.has_swept |= is_due;
+            if !is_due && cursor.gathers.is_none() {
+                drop(held);
+                self.next_shard(cursor);
+                return true;
+            }
             held.core.forgotten = 0;
         }
         cursor.path = held.tend(cursor.root, cursor.path);
@@ -65,8 +72,25 @@ impl Set {
         if cursor.root < shard.roots.len() {
             return false;
         }
-        *cursor = Cursor { shard: (cursor.shard + 1) % self.shards.len(), root: 0, path: 0 };
+        self.next_shard(cursor);
         true
+    }
+
+    /// At the end of a round that swept, what is left may stand in many arenas, as it moved while all were still in use:
+    /// then one more round gathers it.
+    fn next_shard(&self, cursor: &mut Cursor) {
+        let shard = (cursor.shard + 1) % self.shards.len();
+        let mut next = Cursor { shard, root: 0, path: 0, ..*cursor };
+        if shard == 0 {
+            let mut memory = self.memory();
+            let drained = memory.drained(ARENAS_KEPT);
+            let helps = cursor.gathers.map_or(cursor.has_swept, |before| memory.arenas() < before);
+            next.gathers = (helps && memory.is_sparse()).then(|| memory.arenas());
+            next.has_swept = false;
+            drop(memory);
+            drop(drained);
+        }
+        *cursor = next;
     }
 
     /// Maps and touches an arena ahead of need, holding no lock meanwhile.

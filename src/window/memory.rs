@@ -98,8 +98,10 @@ impl Memory {
 
     /// Hands out a chunk of `1 << class` lines.
     pub(super) fn allocate(&mut self, class: u32) -> Result<NonNull<Line>, NoMemory> {
-        let page = match self.cut[class as usize].first() {
-            Some(page) => *page,
+        let lower_arena = self.roomy.first().copied();
+        let page = match self.cut[class as usize].first().copied() {
+            Some(page) if lower_arena.is_none_or(|lower| page <= lower || self.base_of(page) == lower) => page,
+            Some(page) => self.cut_page(class).unwrap_or(page),
             None => self.cut_page(class)?,
         };
         let base = self.base_of(page);
@@ -139,8 +141,18 @@ impl Memory {
     /// Whether an allocation of `class` would stand below `chunk`, so that moving it there helps an arena to drain.
     pub(super) fn has_lower(&self, chunk: NonNull<Line>, class: u32) -> bool {
         let base = self.base_of(chunk.addr().get());
-        let lowest = self.cut[class as usize].first().map(|page| self.base_of(*page));
-        lowest.or(self.roomy.first().copied()).is_some_and(|lowest| lowest < base)
+        let cut = self.cut[class as usize].first().map(|page| self.base_of(*page));
+        cut.into_iter().chain(self.roomy.first().copied()).any(|lowest| lowest < base)
+    }
+
+    /// How many arenas are in use.
+    pub(super) fn arenas(&self) -> usize {
+        self.arenas.len()
+    }
+
+    /// Whether more than half of the pages stand empty, scattered over several arenas.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.arenas.len() > 2 && self.free_pages * 2 > self.arenas.len() * (self.arena_bytes / PAGE_BYTES)
     }
 
     /// Whether an arena should be touched ahead: the last page of the present ones is near, and the limit allows one.

@@ -42,6 +42,7 @@ use shard::{Common, Held, Shard};
 
 pub(crate) use batch::Times;
 pub(crate) use generations::Limits;
+pub use hash_ring::HashRing;
 pub(crate) use shard::{Act, Answer, Shape, Tally};
 
 /// The longest lateness, in windows.
@@ -157,19 +158,18 @@ impl Set {
         self.hold(fingerprint).peek(fingerprint, moment)
     }
 
-    /// Marks a reserved fingerprint as seen. False when it is not reserved.
+    /// Marks a reserved fingerprint as seen; in event time, at the time of its event. False when it is not reserved.
     pub(crate) fn commit(&self, fingerprint: Fingerprint, when: When) -> bool {
-        let generation = self.commit_generation(when);
-        self.hold(fingerprint).commit(fingerprint, generation)
-    }
-
-    fn commit_generation(&self, when: When) -> Option<u64> {
         match when {
             When::Now(now) => {
                 self.common.generations.observe_clock(now);
-                None
+                self.hold(fingerprint).commit(fingerprint, None)
             }
-            When::Event { time, .. } => Some(self.common.generations.peek_event(time).generation),
+            When::Event { time, .. } => match self.common.generations.generation_at(time) {
+                Some(generation) => self.hold(fingerprint).commit(fingerprint, Some(generation)),
+                // It was reserved for so long that its window has ended: committing and forgetting come to one.
+                None => self.release(fingerprint),
+            },
         }
     }
 
@@ -256,7 +256,7 @@ impl Shape {
             roots_bits -= 1;
         }
         let wanted = (cores * SHARDS_PER_CORE).next_power_of_two().trailing_zeros();
-        let shard_bits = wanted.clamp(SHARD_BITS_MIN, SHARD_BITS_MAX).min(roots_bits - 3);
+        let shard_bits = wanted.min(SHARD_BITS_MAX).min(roots_bits - ROOTS_BITS_MIN);
         Self { shard_bits, roots: 1 << (roots_bits - shard_bits), class_max: memory::CLASS_MAX }
     }
 }
@@ -275,9 +275,8 @@ fn prefetch<T>(line: *const T) {
 
 /// Log2 of the roots of a set without limits, to within a factor of two.
 const ROOTS_BITS: u32 = 11;
-const ROOTS_BITS_MIN: u32 = 5;
+const ROOTS_BITS_MIN: u32 = 3;
 /// Bytes of limit that one root wants: its share of the fixed cost stays small then.
-const ROOT_SHARE_OF_MEMORY: usize = 8192;
+const ROOT_SHARE_OF_MEMORY: usize = 32 << 10;
 const SHARDS_PER_CORE: usize = 32;
-const SHARD_BITS_MIN: u32 = 2;
 const SHARD_BITS_MAX: u32 = 9;

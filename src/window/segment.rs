@@ -109,14 +109,19 @@ impl<'a> Segment<'a> {
             self.lines[home].put(slot, entry);
             return true;
         }
-        self.insert_beside(entry, era, home)
+        self.insert_beside(entry, era, home, 1)
     }
 
-    fn insert_beside(&mut self, entry: Entry, era: Era, home: usize) -> bool {
+    /// The same, moving up to two entries: for when the segment cannot grow, and the alternative is to forget ids.
+    pub(super) fn insert_hard(&mut self, entry: Entry, era: Era) -> bool {
+        self.insert(entry, era) || self.insert_beside(entry, era, entry.stored.home(self.class), 2)
+    }
+
+    fn insert_beside(&mut self, entry: Entry, era: Era, home: usize, moves: u32) -> bool {
         let other = entry.stored.other(self.class);
         let place = match self.room_in(other, era) {
             Some(slot) => Some(Place { line: other, slot }),
-            None => self.make_room(home, era).or_else(|| self.make_room(other, era)),
+            None => self.make_room(home, era, moves).or_else(|| self.make_room(other, era, moves)),
         };
         let Some(place) = place else { return false };
         self.lines[place.line].put(place.slot, entry);
@@ -126,13 +131,19 @@ impl<'a> Segment<'a> {
         true
     }
 
-    /// Moves one entry of a full line to its own other place.
-    fn make_room(&mut self, line: usize, era: Era) -> Option<Place> {
+    /// Moves one entry of a full line to its own other place. When that is full too and there are `moves` left, makes
+    /// room there first. Two moves at most: with three, the second could take away what the first has found.
+    fn make_room(&mut self, line: usize, era: Era, moves: u32) -> Option<Place> {
         for slot in 0..ENTRIES {
             let entry = self.lines[line].entry(slot);
             let home = entry.stored.home(self.class);
             let target = if home == line { entry.stored.other(self.class) } else { home };
-            if let Some(room) = self.room_in(target, era) {
+            let found = self.room_in(target, era);
+            let found = match found {
+                None if moves > 1 && target != line => self.make_room(target, era, moves - 1).map(|place| place.slot),
+                found => found,
+            };
+            if let Some(room) = found {
                 self.lines[target].put(room, entry);
                 if home == line {
                     self.lines[home].set_overflowed();

@@ -409,7 +409,14 @@ impl Held<'_> {
                 self.count(state, generation);
                 return answer;
             }
-            if !self.grow(root, stored) && !self.evict(root, stored) {
+            if self.grow(root, stored) {
+                continue;
+            }
+            if self.segment(root, stored).is_some_and(|mut segment| segment.insert_hard(entry, era)) {
+                self.count(state, generation);
+                return answer;
+            }
+            if !self.evict(root, stored) {
                 self.return_room(state);
                 return Answer::Full;
             }
