@@ -261,7 +261,7 @@ fn limit(questions: &[Id]) -> f64 {
                 let mut places = [std::ptr::null_mut::<u32>(); 64];
                 for (place, id) in places.iter_mut().zip(ids) {
                     let hash = xxh3_128_with_secret(id, &secret);
-                    *place = memory.add(((hash >> 64) * lines as u128 >> 64) as usize * 64).cast();
+                    *place = memory.add((((hash >> 64) * lines as u128) >> 64) as usize * 64).cast();
                     prefetch(*place);
                 }
                 for place in &places[..ids.len()] {

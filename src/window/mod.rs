@@ -253,7 +253,7 @@ impl Shape {
     pub(crate) fn choose(cores: usize, ids_max: u64, bytes_max: usize) -> Self {
         let mut roots_bits = ROOTS_BITS;
         while roots_bits > ROOTS_BITS_MIN
-            && (ids_max >> (roots_bits + 1) == 0 || bytes_max / ROOT_SHARE_OF_MEMORY >> roots_bits == 0)
+            && (ids_max >> (roots_bits + 1) == 0 || (bytes_max / ROOT_SHARE_OF_MEMORY) >> roots_bits == 0)
         {
             roots_bits -= 1;
         }

@@ -526,7 +526,7 @@ impl Held<'_> {
     pub(super) fn commit(&mut self, fingerprint: Fingerprint, generation: Option<u64>) -> bool {
         let stored = Stored::of(fingerprint);
         let root = self.root(fingerprint);
-        if !self.segment(root, stored).is_some_and(|segment| segment.find(stored, Mark::is_pending).is_some()) {
+        if self.segment(root, stored).is_none_or(|segment| segment.find(stored, Mark::is_pending).is_none()) {
             return false;
         }
         if self.limits_ids() {
