@@ -161,6 +161,10 @@ impl Set {
                 let mut held = shard.hold(&self.common);
                 for index in run {
                     let question = &block.questions[usize::from(*index)];
+                    held.prefetch_other(question.slot, question.fingerprint);
+                }
+                for index in run {
+                    let question = &block.questions[usize::from(*index)];
                     act(&mut held, question.slot, question.fingerprint, start + usize::from(*index));
                 }
             }

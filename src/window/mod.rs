@@ -5,7 +5,7 @@
 //! - [`hash_ring`]: 1,024 slots of the fingerprint space; the top bits of a fingerprint are its slot and its shard.
 //! - [`shard`]: one lock, its own time, and the answers.
 //! - [`directory`]: from a fingerprint to its segment.
-//! - [`segment`], [`line`]: where an entry stands and what it is made of.
+//! - [`segment`], [`mod@line`]: where an entry stands and what it is made of.
 //! - [`growth`]: segments grow, split, are cleaned and shrink, one at a time.
 //! - [`generations`]: what is remembered, by time and by limits.
 //! - [`memory`]: arenas that are given back whole.

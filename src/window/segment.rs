@@ -80,6 +80,16 @@ impl<'a> Segment<'a> {
         here.matches(stored).find(|slot| accept(here.mark(*slot))).map(|slot| Place { line, slot })
     }
 
+    /// Asks for the other line of `stored` ahead of a question that will read it: when the ID may stand there, or when
+    /// there is no room for it at home.
+    #[inline]
+    pub(super) fn prefetch_other(&self, stored: Stored, era: Era) {
+        let home = stored.home(self.class);
+        if self.lines[home].overflowed(stored) | self.room_in(home, era).is_none() {
+            super::prefetch(&raw const self.lines[stored.other(self.class)]);
+        }
+    }
+
     #[inline]
     pub(super) fn mark(&self, place: Place) -> Mark {
         self.lines[place.line].mark(place.slot)
@@ -127,10 +137,16 @@ impl<'a> Segment<'a> {
     /// Moves one entry of a full line to its own other place. When that is full too and there are `moves` left, makes
     /// room there first. Two moves at most: with three, the second could take away what the first has found.
     fn make_room(&mut self, line: usize, era: Era, moves: u32) -> Option<Place> {
-        for slot in 0..ENTRIES {
+        let targets: [usize; ENTRIES] = std::array::from_fn(|slot| {
+            let stored = self.lines[line].entry(slot).stored;
+            let home = stored.home(self.class);
+            let target = if home == line { stored.other(self.class) } else { home };
+            super::prefetch(&raw const self.lines[target]);
+            target
+        });
+        for (slot, target) in targets.into_iter().enumerate() {
             let entry = self.lines[line].entry(slot);
             let home = entry.stored.home(self.class);
-            let target = if home == line { entry.stored.other(self.class) } else { home };
             let found = self.room_in(target, era);
             let found = match found {
                 None if moves > 1 && target != line => self.make_room(target, era, moves - 1).map(|place| place.slot),

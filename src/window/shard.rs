@@ -276,6 +276,15 @@ impl Held<'_> {
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
     }
 
+    /// Asks for the second line of an ID ahead of its question, when it will be read.
+    #[inline]
+    pub(super) fn prefetch_other(&mut self, slot: &Slot, fingerprint: Fingerprint) {
+        let (segment, era) = (slot.segment(), self.core.era);
+        if segment.has_lines() {
+            self.open(segment).prefetch_other(Stored::of(fingerprint), era);
+        }
+    }
+
     /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
     #[inline]
     pub(super) fn ask(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
