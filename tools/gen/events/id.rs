@@ -30,15 +30,16 @@ pub fn append(out: &mut Vec<u8>, seed: u64, number: u64) {
     };
 }
 
-/// An ID that some encoders escape and others do not: `a/"1x"`.
+/// An ID that some encoders escape and others do not: `a/1x`, or `a/"1x"`, where all must.
 fn escaped(out: &mut Vec<u8>, bits: u64, retry: Option<&mut Rng>) -> std::io::Result<()> {
-    let tail = base36(bits);
-    match retry.map_or(0, |rng| rng.below(4)) {
-        0 => write!(out, r#""a/\"{tail}\"""#),
-        1 => write!(out, r#""a\/\"{tail}\"""#),
-        2 => write!(out, r#""\u0061/\u0022{tail}\"""#),
-        _ => write!(out, r#""\u0061\u002F\"{tail}\u0022""#),
-    }
+    let (tail, quote) = (base36(bits), if bits.is_multiple_of(2) { "\\\"" } else { "" });
+    let start = match retry.map_or(0, |rng| rng.below(4)) {
+        0 => "a/",
+        1 => "a\\/",
+        2 => "\\u0061/",
+        _ => "\\u0061\\u002F",
+    };
+    write!(out, "\"{start}{quote}{tail}{quote}\"")
 }
 
 fn bits(seed: u64, number: u64) -> u64 {
