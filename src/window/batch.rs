@@ -117,9 +117,7 @@ impl Set {
                 self.each_held(
                     fingerprints.len(),
                     |index| fingerprints[index],
-                    |held, _, fingerprint, _| {
-                        held.commit(fingerprint, None);
-                    },
+                    |held, slot, fingerprint, _| held.commit_at(slot, fingerprint),
                 );
             }
             Times::Each { times, clock } => {

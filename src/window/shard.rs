@@ -314,11 +314,12 @@ impl Held<'_> {
         if !segment.has_lines() {
             return self.record(fingerprint, era.newest, act, Answer::New);
         }
-        let is_free = !self.counts_ids();
+        let state = act.state();
+        let has_room = self.has_room_at_hand(state);
         let mut segment = self.open(segment);
         let Some(place) = segment.find_only(stored) else {
-            let state = act.state();
-            if is_free && segment.insert(Entry { stored, mark: Mark::new(state, era.newest) }, era) {
+            if has_room && segment.insert(Entry { stored, mark: Mark::new(state, era.newest) }, era) {
+                self.use_room_at_hand(state);
                 self.count(state, era.newest);
                 return Answer::New;
             }
@@ -449,8 +450,25 @@ impl Held<'_> {
         self.common.generations.limits().generation_ids != u64::MAX
     }
 
+    #[inline]
     fn limits_ids(&self) -> bool {
         self.common.generations.limits().max_ids != u64::MAX
+    }
+
+    /// Whether there is room for one id without asking the generations for it.
+    #[inline]
+    fn has_room_at_hand(&self, state: State) -> bool {
+        match state {
+            State::Pending => !self.limits_ids(),
+            _ => !self.counts_ids() || self.core.allowance.ids > 0,
+        }
+    }
+
+    #[inline]
+    fn use_room_at_hand(&mut self, state: State) {
+        if state == State::Seen && self.counts_ids() {
+            self.core.allowance.ids -= 1;
+        }
     }
 
     /// Takes room for one id under the limits. False when there is none.
@@ -529,6 +547,24 @@ impl Held<'_> {
             Some(()) => self.count(State::Seen, after),
             None => self.return_room(State::Seen),
         }
+    }
+
+    /// Processing time: marks a reserved id as seen. `slot` was its slot at some time.
+    #[inline]
+    pub(super) fn commit_at(&mut self, slot: &Slot, fingerprint: Fingerprint) {
+        let stored = Stored::of(fingerprint);
+        let newest = self.core.era.newest;
+        let segment = self.segment_at(slot, self.root(fingerprint), stored);
+        if !segment.has_lines() || self.limits_ids() || !self.has_room_at_hand(State::Seen) {
+            self.commit(fingerprint, None);
+            return;
+        }
+        let mut segment = self.open(segment);
+        let Some(place) = segment.find_only(stored).filter(|place| segment.mark(*place).is_pending()) else { return };
+        segment.set_mark(place, Mark::new(State::Seen, newest));
+        self.use_room_at_hand(State::Seen);
+        self.core.pending -= 1;
+        self.count(State::Seen, newest);
     }
 
     /// Marks a reserved id as seen. False when it is not reserved.
