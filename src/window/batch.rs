@@ -88,7 +88,7 @@ impl Set {
     ) {
         let times = &times[..questions.min(times.len())];
         let mut start = 0;
-        let mut moments: Vec<Option<Moment>> = Vec::with_capacity(BLOCK.min(times.len()));
+        let mut moments: Vec<Result<Moment, Answer>> = Vec::with_capacity(BLOCK.min(times.len()));
         while start < times.len() {
             moments.clear();
             for time in times[start..].iter().take(BLOCK).map(|time| time.as_nanos()) {
@@ -102,7 +102,7 @@ impl Set {
                 |index| fingerprint(start + index),
                 |held, _, fingerprint, index| {
                     let given = moments[index].map(|moment| held.ask_event(fingerprint, moment, act));
-                    answer(start + index, given.unwrap_or(Answer::Late));
+                    answer(start + index, given.unwrap_or_else(|unjudged| unjudged));
                 },
             );
             start += moments.len();

@@ -64,8 +64,6 @@ pub(super) struct Core {
     pub(super) forgotten: u64,
     /// Every directory there was: readers without the lock may still look at old ones.
     pub(super) directories: Vec<Box<[Slot]>>,
-    /// Reused when segments are rebuilt.
-    pub(super) scratch: Vec<Entry>,
 }
 
 /// What happened in a shard, in ids.
@@ -137,7 +135,6 @@ impl Shard {
             moved: 0,
             forgotten: 0,
             directories: vec![slots],
-            scratch: Vec::new(),
         };
         Self { roots, core: Mutex::new(core) }
     }
@@ -312,7 +309,7 @@ impl Held<'_> {
         let era = self.core.era;
         let segment = self.segment_at(slot, self.root(fingerprint), stored);
         if !segment.has_lines() {
-            return self.record(fingerprint, era.newest, act, Answer::New);
+            return self.record(fingerprint, None, act, Answer::New);
         }
         let state = act.state();
         let has_room = self.has_room_at_hand(state);
@@ -323,7 +320,7 @@ impl Held<'_> {
                 self.count(state, era.newest);
                 return Answer::New;
             }
-            return self.record(fingerprint, era.newest, act, Answer::New);
+            return self.record(fingerprint, None, act, Answer::New);
         };
         let mark = segment.mark(place);
         if mark.is_pending() {
@@ -331,7 +328,7 @@ impl Held<'_> {
         }
         if era.has_expired(mark) {
             segment.free(place);
-            return self.record(fingerprint, era.newest, act, Answer::Reappeared);
+            return self.record(fingerprint, None, act, Answer::Reappeared);
         }
         if self.common.extend && mark.age(era.newest) != 0 {
             self.extend(fingerprint, mark, era.newest);
@@ -361,7 +358,9 @@ impl Held<'_> {
             }
             return Answer::Seen;
         }
-        if moment.window.first < era.horizon && self.common.generations.is_late(moment.time) {
+        if moment.window.first < era.horizon
+            && self.common.generations.has_ended_among(moment.window.first..era.horizon)
+        {
             // The watermark passed while this question waited for the lock, and what it asks for may be forgotten.
             return Answer::Late;
         }
@@ -369,7 +368,7 @@ impl Held<'_> {
             self.forget_oldest(root, stored);
         }
         let answer = if known > 0 { Answer::Reappeared } else { Answer::New };
-        self.record(fingerprint, moment.generation, act, answer)
+        self.record(fingerprint, Some(moment.time), act, answer)
     }
 
     /// Makes room when one ID fills its places all alone; what is lost by that is counted.
@@ -391,28 +390,29 @@ impl Held<'_> {
         }
     }
 
+    /// Records a new id: in processing time (no `time`) in the newest generation, in event time in the one of its time.
     #[cold]
     #[inline(never)]
-    fn record(&mut self, fingerprint: Fingerprint, generation: u64, act: Act, answer: Answer) -> Answer {
+    fn record(&mut self, fingerprint: Fingerprint, time: Option<i64>, act: Act, answer: Answer) -> Answer {
         let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
         let state = act.state();
         if !self.take_room(state) {
             return Answer::Full;
         }
         loop {
-            // Taking room may have opened a generation; in processing time the entry belongs to the newest.
+            // Taking room may have opened a generation, and making room may have retired one.
             let era = self.core.era;
-            let generation = if self.is_event_time() { generation.max(era.horizon) } else { era.newest };
+            let generation = time.map_or(era.newest, |time| self.generation_of(time));
             let entry = Entry { stored, mark: Mark::new(state, generation) };
             if self.segment(root, stored).is_some_and(|mut segment| segment.insert(entry, era)) {
-                self.count(state, generation);
+                self.charge(state, generation);
                 return answer;
             }
             if self.grow(root, stored) {
                 continue;
             }
             if self.segment(root, stored).is_some_and(|mut segment| segment.insert_hard(entry, era)) {
-                self.count(state, generation);
+                self.charge(state, generation);
                 return answer;
             }
             if !self.evict(root, stored) {
@@ -420,6 +420,20 @@ impl Held<'_> {
                 return Answer::Full;
             }
         }
+    }
+
+    /// The newest generation of an event time; the oldest there is when its own was forgotten meanwhile.
+    fn generation_of(&self, time: i64) -> u64 {
+        let generation = self.common.generations.generation_at(time).unwrap_or(self.core.era.horizon);
+        generation.clamp(self.core.era.horizon, self.core.era.newest)
+    }
+
+    /// Counts an id for which room was taken, in the generation that it belongs to.
+    fn charge(&mut self, state: State, generation: u64) {
+        if state == State::Seen && self.counts_ids() && generation != self.core.allowance.generation {
+            self.common.generations.recharge(self.core.allowance.generation, generation);
+        }
+        self.count(state, generation);
     }
 
     fn is_event_time(&self) -> bool {
@@ -544,7 +558,7 @@ impl Held<'_> {
             Some(())
         });
         match found {
-            Some(()) => self.count(State::Seen, after),
+            Some(()) => self.charge(State::Seen, after),
             None => self.return_room(State::Seen),
         }
     }
@@ -590,7 +604,7 @@ impl Held<'_> {
             segment.set_mark(place, Mark::new(State::Seen, generation));
         }
         self.core.pending -= 1;
-        self.count(State::Seen, generation);
+        self.charge(State::Seen, generation);
         true
     }
 
@@ -602,6 +616,7 @@ impl Held<'_> {
         let Some(place) = segment.find(stored, Mark::is_pending) else { return false };
         segment.free(place);
         self.core.pending -= 1;
+        self.core.forgotten += 1;
         self.return_room(State::Pending);
         true
     }
@@ -639,6 +654,7 @@ impl Held<'_> {
             segment.free(place);
             if !era.has_expired(mark) {
                 self.uncount(mark.generation(era.newest));
+                self.core.forgotten += 1;
                 forgotten = true;
             }
         }
