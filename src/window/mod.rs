@@ -40,7 +40,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 use generations::{Generations, Moment, Resolved};
 use memory::Memory;
-use shard::{Common, Held, Shard};
+use shard::{Held, Shard, Shared};
 
 pub(crate) use batch::Times;
 pub(crate) use generations::Limits;
@@ -73,7 +73,7 @@ pub(crate) enum When {
 #[derive(Debug)]
 pub(crate) struct Set {
     shards: Box<[CachePadded<Shard>]>,
-    common: Common,
+    common: Shared,
     /// Events whose time was too far ahead. Written by any question, read by statistics; relaxed, as it orders nothing.
     future: AtomicU64,
     /// Events refused because of their time, and ids that were forgotten before they were committed; as `future`.
@@ -99,7 +99,7 @@ impl Set {
         let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + shard_bytes;
         let roots = shards.iter().map(|shard| shard.roots.len()).sum();
         let memory = Memory::new(config.memory_bytes_max, overhead, roots).ok_or(TooLittleMemory)?;
-        let common = Common { generations, memory: Mutex::new(memory), shape, extend: config.extend };
+        let common = Shared { generations, memory: Mutex::new(memory), shape, extend: config.extend };
         let set = Self {
             shards,
             common,

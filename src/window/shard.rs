@@ -10,15 +10,16 @@ use std::ops::Range;
 use crate::event::Fingerprint;
 use crate::sync::{Mutex, MutexGuard};
 
+use super::batch::{Question, Run};
 use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
 use super::generations::{Generations, Moment, Taken};
 use super::line::{Entry, Mark, State, Stored};
 use super::memory::Memory;
-use super::segment::{Era, Segment};
+use super::segment::{Common, Era, Quick, Segment};
 
 /// What the shards of a set have in common.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(super) struct Shared {
     pub(super) generations: Generations,
     pub(super) memory: Mutex<Memory>,
     pub(super) shape: Shape,
@@ -149,7 +150,7 @@ impl Shard {
     }
 
     /// Locks the shard and brings it to the present.
-    pub(super) fn hold<'a>(&'a self, common: &'a Common) -> Held<'a> {
+    pub(super) fn hold<'a>(&'a self, common: &'a Shared) -> Held<'a> {
         let mut held = Held { roots: &self.roots, core: self.lock(), common };
         held.catch_up();
         held
@@ -170,7 +171,7 @@ impl Shard {
 pub(super) struct Held<'a> {
     pub(super) roots: &'a [Root],
     pub(super) core: MutexGuard<'a, Core>,
-    pub(super) common: &'a Common,
+    pub(super) common: &'a Shared,
 }
 
 impl Held<'_> {
@@ -273,13 +274,46 @@ impl Held<'_> {
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
     }
 
-    /// Asks for the second line of an ID ahead of its question, when it will be read.
+    /// Processing time: answers the questions of a run in order, handing each answer to `answer` with its index.
     #[inline]
-    pub(super) fn prefetch_other(&mut self, slot: &Slot, fingerprint: Fingerprint) {
-        let (segment, era) = (slot.segment(), self.core.era);
-        if segment.has_lines() {
-            self.open(segment).prefetch_other(Stored::of(fingerprint), era);
+    pub(super) fn ask_run(&mut self, run: Run<'_>, act: Act, answer: &mut impl FnMut(usize, Answer)) {
+        for (_, question) in run.questions() {
+            let segment = question.slot.segment();
+            if segment.has_lines() {
+                self.open(segment).prefetch_other(Stored::of(question.fingerprint));
+            }
         }
+        let mut tab = Tab::new(self, act);
+        for (index, question) in run.questions() {
+            let given = match self.ask_quick(question, &tab) {
+                Quick::New => {
+                    tab.new += 1;
+                    Answer::New
+                }
+                Quick::Seen => {
+                    tab.seen += 1;
+                    Answer::Seen
+                }
+                Quick::Unusual => {
+                    tab.settle(self, act);
+                    let given = self.ask(question.slot, question.fingerprint, act);
+                    tab = Tab::new(self, act);
+                    given
+                }
+            };
+            answer(index, given);
+        }
+        tab.settle(self, act);
+    }
+
+    #[inline(always)]
+    fn ask_quick(&mut self, question: &Question<'_>, tab: &Tab) -> Quick {
+        let segment = question.slot.segment();
+        let is_clean = tab.common.newest - question.slot.cleaned() <= CLEAN_AFTER;
+        if !(segment.has_lines() & is_clean) | (tab.new >= tab.room) {
+            return Quick::Unusual;
+        }
+        self.open(segment).ask(Stored::of(question.fingerprint), &tab.common)
     }
 
     /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
@@ -657,6 +691,44 @@ impl Held<'_> {
                 self.core.forgotten += 1;
                 forgotten = true;
             }
+        }
+    }
+}
+
+/// Common answers of a run that are not counted in the shard yet.
+struct Tab {
+    common: Common,
+    /// New ids for which there is room at hand.
+    room: u64,
+    new: u64,
+    seen: u64,
+}
+
+impl Tab {
+    fn new(held: &Held<'_>, act: Act) -> Self {
+        let Era { newest, horizon } = held.core.era;
+        let (state, extend) = (act.state(), held.common.extend);
+        let room = match (state, held.counts_ids()) {
+            (State::Seen, true) => held.core.allowance.ids,
+            _ if held.has_room_at_hand(state) => u64::MAX,
+            _ => 0,
+        };
+        let common = Common { newest, age_max: newest - horizon, mark: Mark::new(state, newest), extend };
+        Self { common, room, new: 0, seen: 0 }
+    }
+
+    fn settle(&self, held: &mut Held<'_>, act: Act) {
+        let core = &mut *held.core;
+        core.answers[Answer::New as usize] += self.new;
+        core.answers[Answer::Seen as usize] += self.seen;
+        if act == Act::Reserve {
+            core.pending += self.new;
+            return;
+        }
+        let mask = core.counts.len() as u64 - 1;
+        core.counts[(self.common.newest & mask) as usize] += self.new as u32;
+        if self.room != u64::MAX {
+            core.allowance.ids -= self.new;
         }
     }
 }
