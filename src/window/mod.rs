@@ -3,7 +3,8 @@
 //! A question is one hash, one lock and one cache line. What that takes, from the outside in:
 //!
 //! - [`hash_ring`]: 1,024 slots of the fingerprint space; the top bits of a fingerprint are its slot and its shard.
-//! - [`shard`]: one lock, its own time, and the answers.
+//! - [`shard`]: one lock and its own time. While it is held: [`ask`] answers, [`resolve`] commits and forgets, [`room`]
+//!   counts.
 //! - [`directory`]: from a fingerprint to its segment.
 //! - [`segment`], [`mod@line`]: where an entry stands and what it is made of.
 //! - [`growth`]: segments grow, split, are cleaned and shrink, one at a time.
@@ -20,6 +21,7 @@
 //! # What it does not do
 //! It keeps no ids, no order and no exact times, reads no clock, and knows nothing of events or logs.
 
+mod ask;
 mod batch;
 mod directory;
 mod generations;
@@ -30,6 +32,8 @@ mod line;
 mod memory;
 #[cfg(all(loom, test))]
 mod models;
+mod resolve;
+mod room;
 mod segment;
 mod shard;
 
