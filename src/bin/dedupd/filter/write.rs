@@ -30,8 +30,6 @@ pub struct Writer<'a> {
     /// Lines of that input before the present chunk.
     lines_before: u64,
     routes: Routes,
-    /// The most ids that are reserved together: what the set had room for when it last had too little.
-    ids_max: usize,
     /// What becomes of the line that is coming in parts.
     long_line: Action,
 }
@@ -71,7 +69,6 @@ impl<'a> Writer<'a> {
             input: 0,
             lines_before: 0,
             routes: Routes::default(),
-            ids_max: usize::MAX,
             long_line: Action::Pass,
         }
     }
@@ -126,12 +123,13 @@ impl<'a> Writer<'a> {
         chunk.bad.iter().filter(fails).min_by_key(|(line, _)| *line).copied()
     }
 
-    /// The lines after `last`: all of the chunk, or as many as the set has room for; in event time those within one window,
-    /// so that a repeat within the batch is a duplicate for certain.
+    /// The lines after `last`: all of the chunk, or as many as may be reserved together; in event time those within one
+    /// window, so that a repeat within the batch is a duplicate for certain.
     fn next_batch(&self, chunk: &Chunk, last: &Batch, end: usize) -> Batch {
         let (first_line, first_id) = (last.lines.end, last.ids.end);
         let (mut id, mut times) = (first_id, (Timestamp::MAX, Timestamp::MIN));
-        if chunk.timed.is_empty() && self.ids_max >= chunk.ids.len() && end == chunk.lines.len() {
+        let ids_max = self.config.ids_together_max;
+        if chunk.timed.is_empty() && chunk.ids.len() - first_id <= ids_max && end == chunk.lines.len() {
             return Batch { lines: first_line..end, ids: first_id..chunk.ids.len() };
         }
         for line in first_line..end {
@@ -142,7 +140,7 @@ impl<'a> Writer<'a> {
                 times = (times.0.min(*time), times.1.max(*time));
             }
             let spread = id > first_id && times.1.saturating_since(times.0) >= self.dedup.window();
-            if spread || id - first_id >= self.ids_max {
+            if spread || id - first_id >= ids_max {
                 return Batch { lines: first_line..line, ids: first_id..id };
             }
             id += 1;
@@ -150,9 +148,10 @@ impl<'a> Writer<'a> {
         Batch { lines: first_line..end, ids: first_id..id }
     }
 
-    /// Judges, delivers and commits `batch`, or as much of it as the set has room for. Returns what that was.
+    /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking again
+    /// would be about events that are older than those that came after them. Returns the batch.
     fn write_batch(&mut self, chunk: &Chunk, batch: Batch) -> Result<Batch, Stop> {
-        let (batch, reserved) = self.reserve_some(chunk, batch);
+        let reserved = self.reserve(chunk, &batch);
         let before = self.books.clone();
         self.route(chunk, &batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
         if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
@@ -170,30 +169,6 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(batch)
-    }
-
-    /// Reserves the ids of `batch`. Pending ids cannot be forgotten to make room, so when there is no room for all, the
-    /// batch is cut before the first without; once that is committed, there is.
-    fn reserve_some(&mut self, chunk: &Chunk, mut batch: Batch) -> (Batch, Result<Reservation, Unjudged>) {
-        loop {
-            let reserved = self.reserve(chunk, &batch);
-            if self.config.policy.refuses {
-                return (batch, reserved);
-            }
-            let full = |verdict: &ReserveVerdict| *verdict == ReserveVerdict::Unjudged(Unjudged::Full);
-            let room = reserved.as_ref().ok().and_then(|reserved| reserved.verdicts().iter().position(full));
-            match room {
-                None => self.ids_max = self.ids_max.saturating_mul(2),
-                Some(0) => {}
-                Some(ids) => {
-                    self.ids_max = ids;
-                    let before = Batch { lines: 0..batch.lines.start, ids: 0..batch.ids.start };
-                    batch = self.next_batch(chunk, &before, batch.lines.end);
-                    continue;
-                }
-            }
-            return (batch, reserved);
-        }
     }
 
     /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
