@@ -170,7 +170,9 @@ impl<T: Send> Handoff<T> {
         if !self.has_emit() || !self.emitting.take() {
             return None;
         }
-        let item = self.ready.take(self.emitted.load(Ordering::Acquire));
+        // Asked again now that nobody else emits: whoever closed it while emitting left the role after that, so the item
+        // after the one that was given up on is not emitted.
+        let item = if self.is_closed() { None } else { self.ready.take(self.emitted.load(Ordering::Acquire)) };
         if item.is_none() {
             self.emitting.leave();
         }

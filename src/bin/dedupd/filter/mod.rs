@@ -133,8 +133,11 @@ impl Run<'_> {
     }
 
     fn write(&self, chunk: &Chunk) {
-        let written = lock(&self.writer).write(chunk);
-        if let Err(stop) = written {
+        let mut writer = lock(&self.writer);
+        // The signal thread may have given up just before.
+        if !self.handoff.is_closed()
+            && let Err(stop) = writer.write(chunk)
+        {
             self.give_up(stop);
         }
     }
