@@ -62,6 +62,32 @@ fn a_full_disk_is_74_and_says_where() {
     assert_eq!(ran.code, Some(74));
 }
 
+/// A socket that holds `bytes` and then fails, because its other end left without reading what was sent to it.
+fn reset_after(bytes: &str) -> std::os::fd::OwnedFd {
+    let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
+    std::io::Write::write_all(&mut theirs, b"never read").expect("written");
+    std::io::Write::write_all(&mut ours, bytes.as_bytes()).expect("written");
+    theirs.into()
+}
+
+#[test]
+fn an_input_that_fails_is_74_and_what_was_read_before_is_out() {
+    for threads in ["1", "4"] {
+        for (input, out) in [
+            (events([1, 2, 1]) + "{\"id", events([1, 2])),
+            (events(0..3_000), events(0..3_000)),
+            ("x".repeat(50_000), "x".repeat(50_000)),
+        ] {
+            let args = ["--report", "json", "--threads", threads, "--max-line", "1000"];
+            let ran = Ran::from(dedupd(args).stdin(reset_after(&input)).output().expect("it ends"));
+            assert_eq!(ran.code, Some(74), "{}", ran.err);
+            assert!(ran.err.contains("error[input]: cannot read standard input on: connection reset"), "{}", ran.err);
+            assert!(ran.text() == out, "{}", ran.err);
+            assert_eq!(ran.report()["balanced"], true);
+        }
+    }
+}
+
 #[test]
 fn an_input_that_cannot_be_opened_is_66_before_anything_is_written() {
     let dir = dir();

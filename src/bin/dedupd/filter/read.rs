@@ -28,6 +28,8 @@ pub struct Reader {
     /// In the middle of a line that is longer than allowed.
     in_long_line: bool,
     line_bytes_max: usize,
+    /// Why reading ends, once what was read before is passed on.
+    failed: Option<Failure>,
     poll: Poll,
     events: Events,
     control: Arc<Control>,
@@ -51,6 +53,8 @@ enum Step {
     InputEnd,
     /// There is no other, or the reader was told to stop.
     End,
+    /// Reading failed; why is told at the next filling.
+    Failed,
 }
 
 impl Reader {
@@ -63,6 +67,7 @@ impl Reader {
             offset: 0,
             in_long_line: false,
             line_bytes_max,
+            failed: None,
             poll,
             events: Events::with_capacity(8),
             control,
@@ -70,8 +75,12 @@ impl Reader {
         }
     }
 
-    /// Fills `chunk` with what comes next.
+    /// Fills `chunk` with what comes next. What was read before an error is passed on before it.
     pub fn fill(&mut self, chunk: &mut Chunk) -> Result<Filled, Failure> {
+        if let Some(failure) = self.failed.take() {
+            self.warn_unfinished(self.tail.len());
+            return Err(failure);
+        }
         chunk.reset(CHUNK_BYTES);
         chunk.append(&self.tail);
         self.tail.clear();
@@ -86,7 +95,7 @@ impl Reader {
         let mut end = after_last_newline(chunk.bytes());
         loop {
             let before = chunk.bytes().len();
-            match self.step(chunk)? {
+            match self.step(chunk, end.is_some())? {
                 Step::Bytes => {
                     end = after_last_newline(&chunk.bytes()[before..]).map(|at| before + at).or(end);
                     match end {
@@ -105,6 +114,7 @@ impl Reader {
                 Step::InputEnd if chunk.is_empty() => self.offset = 0,
                 Step::InputEnd => return Ok(self.pass_last(chunk, Shape::Lines)),
                 Step::End => return Ok(self.stop(chunk, end)),
+                Step::Failed => return Ok(self.pass(chunk, end.unwrap_or(0), Shape::Lines)),
             }
         }
     }
@@ -122,8 +132,9 @@ impl Reader {
             if scanned >= CHUNK_BYTES {
                 return Ok(self.pass(chunk, scanned, part));
             }
-            match self.step(chunk)? {
+            match self.step(chunk, scanned > 0)? {
                 Step::Bytes => {}
+                Step::Failed => return Ok(self.pass(chunk, scanned, part)),
                 Step::Idle if scanned == 0 => self.wait()?,
                 Step::Idle => return Ok(self.pass(chunk, scanned, part)),
                 Step::InputEnd | Step::End => {
@@ -138,8 +149,19 @@ impl Reader {
         }
     }
 
-    /// Opens the next input when none is open, and reads once.
-    fn step(&mut self, chunk: &mut Chunk) -> Result<Step, Failure> {
+    /// Opens the next input when none is open, and reads once. When that fails while the chunk has something to pass on,
+    /// the failure waits.
+    fn step(&mut self, chunk: &mut Chunk, has_some: bool) -> Result<Step, Failure> {
+        match self.read(chunk) {
+            Err(failure) if has_some => {
+                self.failed = Some(failure);
+                Ok(Step::Failed)
+            }
+            step => step,
+        }
+    }
+
+    fn read(&mut self, chunk: &mut Chunk) -> Result<Step, Failure> {
         if self.control.is_stopping() {
             return Ok(Step::End);
         }
@@ -216,11 +238,14 @@ impl Reader {
         if let Some(end) = end {
             return self.pass(chunk, end, Shape::Lines);
         }
-        if !chunk.is_empty() {
-            let bytes = chunk.bytes().len();
+        self.warn_unfinished(chunk.bytes().len());
+        Filled::End
+    }
+
+    fn warn_unfinished(&self, bytes: usize) {
+        if bytes > 0 && !self.in_long_line {
             self.log.warning("unfinished_line", format!("stopped {bytes} bytes into a line, which is not written"));
         }
-        Filled::End
     }
 
     fn failure(&self, error: &std::io::Error) -> Failure {
