@@ -140,6 +140,19 @@ impl Run<'_> {
         {
             self.give_up(stop);
         }
+        drop(writer);
+        if self.control.wants_reopen() {
+            self.reopen_now();
+        }
+    }
+
+    /// Opens the output files again, unless somebody is writing, who does it then.
+    fn reopen_now(&self) {
+        if let Ok(mut writer) = self.writer.try_lock()
+            && let Err(stop) = writer.reopen_if_asked()
+        {
+            self.give_up(stop);
+        }
     }
 
     /// Ends all threads, also the one that waits for input.
@@ -185,12 +198,7 @@ impl Answer for &Run<'_> {
 
     fn reopen(&self) {
         self.control.ask_to_reopen();
-        // When somebody is writing, it is done before the next chunk.
-        if let Ok(mut writer) = self.writer.try_lock()
-            && let Err(stop) = writer.reopen_if_asked()
-        {
-            self.give_up(stop);
-        }
+        self.reopen_now();
     }
 }
 

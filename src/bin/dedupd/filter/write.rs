@@ -32,6 +32,8 @@ pub struct Writer<'a> {
     routes: Routes,
     /// What becomes of the line that is coming in parts.
     long_line: Action,
+    /// Its end has not come yet.
+    in_long_line: bool,
 }
 
 /// Why writing ends.
@@ -70,11 +72,13 @@ impl<'a> Writer<'a> {
             lines_before: 0,
             routes: Routes::default(),
             long_line: Action::Pass,
+            in_long_line: false,
         }
     }
 
     /// Judges and delivers a chunk; what is not out is not committed.
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
+        self.in_long_line &= chunk.shape == Shape::Part { first: false };
         self.reopen_if_asked()?;
         if chunk.input != self.input || chunk.offset == 0 {
             (self.input, self.lines_before) = (chunk.input, 0);
@@ -88,8 +92,9 @@ impl<'a> Writer<'a> {
         written
     }
 
+    /// Not in the middle of a line: it would be torn across two files.
     pub fn reopen_if_asked(&mut self) -> Result<(), Stop> {
-        if self.control.take_reopen() {
+        if !self.in_long_line && self.control.take_reopen() {
             self.outputs.reopen()?;
             self.config.log.info("reopened", "the output files were reopened");
         }
@@ -220,6 +225,7 @@ impl<'a> Writer<'a> {
     }
 
     fn write_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
+        self.in_long_line = !chunk.bytes().ends_with(b"\n");
         if first {
             let bad = Bad { reason: BadReason::TooLong, offset: 0, what: "the line is longer than --max-line" };
             self.long_line = self.config.policy.bad;
