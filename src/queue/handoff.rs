@@ -261,9 +261,9 @@ impl<T: Send> Fill<'_, T> {
 
 impl<T: Send> Drop for Fill<'_, T> {
     fn drop(&mut self) {
+        self.handoff.close_if_panicking();
         self.handoff.recycle(self.item.take());
         self.handoff.filling.leave();
-        self.handoff.close_if_panicking();
     }
 }
 
@@ -301,11 +301,12 @@ pub struct Emit<'h, T: Send> {
 
 impl<T: Send> Drop for Emit<'_, T> {
     fn drop(&mut self) {
+        // Before the role is left, so whoever takes it next sees it.
+        self.handoff.close_if_panicking();
         let emitted = self.handoff.emitted.load(Ordering::Relaxed);
         self.handoff.emitted.store(emitted + 1, Ordering::Release);
         self.handoff.recycle(self.item.take());
         self.handoff.emitting.leave();
-        self.handoff.close_if_panicking();
     }
 }
 

@@ -240,7 +240,7 @@ Exit codes:
   2   usage
   65  a bad line under `fail`
   66  an input cannot be opened
-  70  the books do not balance (a bug: please report)
+  70  a bug: the books do not balance, or a panic (please report)
   73  an output cannot be created
   74  reading or writing failed
 
