@@ -419,7 +419,9 @@ fn what_cannot_be_built_is_refused_with_its_reason() {
     assert_eq!(code(new().max_ids(0)), "no_ids");
     assert_eq!(code(new().max_memory(1_000)), "memory_too_small");
     assert_eq!(code(new().max_memory(1 << 20).expected_ids(1_000_000)), "memory_too_small");
-    assert_eq!(code(new().window(HOUR).lateness(HOUR * 100)), "lateness_too_long");
+    assert_eq!(code(new().max_memory(10_000)), "memory_too_small");
+    assert!(new().window(HOUR).lateness(HOUR * 100).build().is_ok());
+    assert_eq!(code(new().window(HOUR).lateness(HOUR * 100 + Duration::from_nanos(1))), "lateness_too_long");
     let error = BuildError::WindowTooShort(Duration::from_millis(5));
     assert_eq!(error.to_string(), "the window of 5ms is shorter than the smallest, 1 s");
 }
@@ -437,4 +439,118 @@ fn the_housekeeping_thread_gives_memory_back_while_nobody_asks() {
         thread::sleep(Duration::from_millis(20));
     }
     assert!(clock.now() > Timestamp::default());
+}
+
+#[test]
+fn an_eviction_within_a_batch_makes_no_event_late() {
+    let clock = ManualClock::starting_at(Timestamp::from_secs(1_000_000));
+    let dedup = builder(&clock).lateness(Duration::ZERO).max_ids(1_000).build().unwrap();
+    let ids: Vec<_> = (0..5_000_u64).map(u64::to_le_bytes).collect();
+    let times: Vec<_> = (0..5_000).map(|n| Timestamp::from_millis(900_000_000 + n)).collect();
+    let mut verdicts = Vec::new();
+    let mut evicted = 0;
+    for (ids, times) in ids.chunks(600).zip(times.chunks(600)) {
+        dedup.observe_batch_at(ids, times, &mut verdicts);
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::FirstSeen));
+        let stats = dedup.stats();
+        assert!(stats.evicted_early - evicted <= 600 + 1_000 / 32, "{stats:?}");
+        evicted = stats.evicted_early;
+    }
+    let stats = dedup.stats();
+    assert_eq!((stats.late, stats.full, stats.bypassed), (0, 0, 0));
+    assert_eq!(stats.live_ids + stats.evicted_early, 5_000);
+    assert!(stats.live_ids > 900, "{stats:?}");
+}
+
+#[test]
+fn events_older_than_what_a_limit_left_are_refused_and_counted() {
+    let clock = ManualClock::starting_at(Timestamp::from_secs(1_000_000));
+    let dedup = builder(&clock).lateness(HOUR * 10).max_ids(64).build().unwrap();
+    for id in 0..1_000_u64 {
+        assert_eq!(dedup.try_observe_at(id.to_le_bytes(), clock.now()), Ok(Verdict::FirstSeen));
+    }
+    let before = Timestamp::from_secs(1_000_000 - 5 * 3600);
+    assert_eq!(dedup.try_observe_at("old", before), Err(Unjudged::Full));
+    assert_eq!(dedup.stats().full, 1);
+}
+
+#[test]
+fn extending_without_end_evicts_nothing_below_the_limit() {
+    let clock = ManualClock::new();
+    let new = builder(&clock).extend_on_duplicate(true).max_ids(64).when_full(WhenFull::Refuse);
+    let dedup = new.build().unwrap();
+    let _ = dedup.observe("cold");
+    for _ in 0..2_000 {
+        let _ = dedup.observe("h1");
+        let _ = dedup.observe("h2");
+        clock.advance(Duration::from_millis(1));
+    }
+    assert_eq!(dedup.observe("cold"), Verdict::Duplicate);
+    for _ in 0..2_000 {
+        assert!(dedup.forget("h1").unwrap());
+        assert_eq!(dedup.observe("h1"), Verdict::FirstSeen);
+    }
+    assert_eq!(dedup.observe("cold"), Verdict::Duplicate);
+    let stats = dedup.stats();
+    assert_eq!((stats.live_ids, stats.evicted_early, stats.full), (3, 0, 0));
+}
+
+#[test]
+fn a_first_event_from_the_future_does_not_tell_the_time() {
+    let clock = ManualClock::starting_at(Timestamp::from_secs(10_000_000));
+    let dedup = builder(&clock).lateness(HOUR).build().unwrap();
+    let at = Timestamp::from_secs;
+    assert_eq!(dedup.try_observe_at("a", at(4_000_000_000)), Ok(Verdict::FirstSeen));
+    assert_eq!(dedup.try_observe_at("a", at(4_000_000_000)), Ok(Verdict::Duplicate));
+    assert_eq!(dedup.try_observe_at("b", at(7_000_000)), Ok(Verdict::FirstSeen), "last month is not late");
+    assert_eq!(dedup.try_observe_at("b", at(7_000_001)), Ok(Verdict::Duplicate));
+    assert_eq!((dedup.stats().late, dedup.stats().future), (0, 2));
+}
+
+#[test]
+fn a_gap_in_event_time_counts_nothing_as_evicted() {
+    let clock = ManualClock::starting_at(Timestamp::from_secs(10_000_000));
+    let dedup = builder(&clock).lateness(HOUR * 9 / 2).build().unwrap();
+    let mut time = Timestamp::from_secs(1_000_000);
+    for id in 0..2_000_u64 {
+        let _ = dedup.observe_at(id.to_le_bytes(), time);
+        time = time.saturating_add(Duration::from_secs(10));
+    }
+    let _ = dedup.observe_at("after the gap", time.saturating_add(HOUR * 11 / 2));
+    assert_eq!(dedup.stats().evicted_early, 0);
+}
+
+#[test]
+fn for_ever_does_not_end_when_the_clock_does() {
+    let clock = ManualClock::new();
+    let dedup = builder(&clock).window(Duration::MAX).build().unwrap();
+    let _ = dedup.observe("a");
+    clock.set(Timestamp::MAX);
+    assert_eq!(dedup.observe("a"), Verdict::Duplicate);
+}
+
+#[test]
+fn maintenance_in_the_smallest_portions_comes_to_an_end() {
+    let clock = ManualClock::new();
+    let dedup = builder(&clock).build().unwrap();
+    observe_range(&dedup, 0..100_000);
+    clock.advance(HOUR * 2);
+    let portions = (0..10_000_000).take_while(|_| !dedup.maintain(Duration::ZERO)).count();
+    assert!(portions < 1_000_000, "{portions} portions");
+    assert!(dedup.stats().memory_bytes < 6 << 20, "{:?}", dedup.stats());
+}
+
+#[test]
+fn memory_of_released_and_forgotten_ids_is_given_back() {
+    let clock = ManualClock::new();
+    let dedup = builder(&clock).build().unwrap();
+    let ids: Vec<_> = (0..1_000_000_u64).map(u64::to_le_bytes).collect();
+    drop(dedup.reserve_batch(&ids).unwrap());
+    let peak = dedup.stats().memory_bytes;
+    while !dedup.maintain(Duration::from_secs(1)) {}
+    assert!(dedup.stats().memory_bytes < peak / 3, "{} of {peak}", dedup.stats().memory_bytes);
+    observe_range(&dedup, 0..1_000_000);
+    assert!(ids.iter().all(|id| dedup.forget(id).unwrap()));
+    while !dedup.maintain(Duration::from_secs(1)) {}
+    assert!(dedup.stats().memory_bytes < peak / 3, "{} of {peak}", dedup.stats().memory_bytes);
 }

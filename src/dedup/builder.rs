@@ -182,7 +182,7 @@ impl Builder {
         }
         let window = nanos(self.window);
         let lateness = self.lateness.map(nanos);
-        if lateness.is_some_and(|lateness| lateness / LATENESS_WINDOWS_MAX >= window) {
+        if lateness.is_some_and(|lateness| lateness > window.saturating_mul(LATENESS_WINDOWS_MAX)) {
             return Err(BuildError::LatenessTooLong {
                 lateness: self.lateness.unwrap_or_default(),
                 window: self.window,

@@ -1,5 +1,6 @@
 //! The housekeeping thread: one per process, for all sets that did not decline it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -48,8 +49,12 @@ fn run() {
         let enlisted = sets.enlisted.clone();
         drop(sets);
         for inner in enlisted.iter().filter_map(Weak::upgrade) {
-            inner.notice_time();
-            inner.set.maintain(BUDGET);
+            // The clock is the caller's code. Should it panic, this set is left alone for now, and the others are not.
+            let tended = catch_unwind(AssertUnwindSafe(|| {
+                inner.notice_time();
+                inner.set.maintain(BUDGET);
+            }));
+            drop(tended);
         }
         sets = roster.sets.lock().unwrap_or_else(PoisonError::into_inner);
         (sets, _) = roster.changed.wait_timeout(sets, PERIOD).unwrap_or_else(PoisonError::into_inner);

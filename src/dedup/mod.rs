@@ -100,8 +100,8 @@ impl Deduplicator {
     /// ID that a [`Reservation`] holds is [`Verdict::Duplicate`]: somebody is at it.
     ///
     /// # Cost
-    /// One hash, one shard lock, one cache line; two for about one ID in seven. No system call. When the set grows, one
-    /// segment of at most 1,280 entries is rebuilt now and then.
+    /// One hash, one shard lock, one cache line; two for about one ID in seven. When the set grows, one segment
+    /// of at most 1,280 entries is rebuilt now and then, and memory is mapped when none was touched ahead.
     ///
     /// # Example
     /// ```

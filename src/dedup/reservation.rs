@@ -59,8 +59,8 @@ impl Reservation {
     /// # Errors
     /// None in memory.
     pub fn commit(mut self) -> Result<(), Error> {
-        let pending = std::mem::take(&mut self.pending);
         let clock = self.inner.clock.now().as_nanos();
+        let pending = std::mem::take(&mut self.pending);
         match self.times.take() {
             Some(times) => self.inner.set.commit_batch(&pending, Times::Each { times: &times, clock }),
             None if self.inner.event_time => {

@@ -38,12 +38,29 @@ struct Block<'a> {
 }
 
 /// A question whose line is on its way.
-#[derive(Clone, Copy)]
-struct Question<'a> {
-    fingerprint: Fingerprint,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) fingerprint: Fingerprint,
     /// Where its segment is named, as it was before the lock was taken.
-    slot: &'a Slot,
+    pub(super) slot: &'a Slot,
     shard: u16,
+}
+
+/// The questions of a block that concern one shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run<'a> {
+    block: &'a [Question<'a>],
+    sorted: &'a [u16],
+    /// The index of the block's first question.
+    start: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Each with its index.
+    #[inline]
+    pub(super) fn questions(self) -> impl Iterator<Item = (usize, &'a Question<'a>)> {
+        self.sorted.iter().map(move |index| (self.start + usize::from(*index), &self.block[usize::from(*index)]))
+    }
 }
 
 impl Set {
@@ -60,9 +77,7 @@ impl Set {
         match times {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
-                self.each_held(questions, fingerprint, |held, slot, fingerprint, index| {
-                    answer(index, held.ask(slot, fingerprint, act));
-                });
+                self.each_held(questions, fingerprint, |held, run| held.ask_run(run, act, &mut answer));
             }
             Times::Each { times, clock } if self.common.generations.limits().lateness.is_some() => {
                 self.ask_events(questions, fingerprint, times, clock, act, answer);
@@ -88,7 +103,7 @@ impl Set {
     ) {
         let times = &times[..questions.min(times.len())];
         let mut start = 0;
-        let mut moments: Vec<Option<Moment>> = Vec::with_capacity(BLOCK.min(times.len()));
+        let mut moments: Vec<Result<Moment, Answer>> = Vec::with_capacity(BLOCK.min(times.len()));
         while start < times.len() {
             moments.clear();
             for time in times[start..].iter().take(BLOCK).map(|time| time.as_nanos()) {
@@ -100,9 +115,11 @@ impl Set {
             self.each_held(
                 moments.len(),
                 |index| fingerprint(start + index),
-                |held, _, fingerprint, index| {
-                    let given = moments[index].map(|moment| held.ask_event(fingerprint, moment, act));
-                    answer(start + index, given.unwrap_or(Answer::Late));
+                |held, run| {
+                    for (index, question) in run.questions() {
+                        let given = moments[index].map(|moment| held.ask_event(question.fingerprint, moment, act));
+                        answer(start + index, given.unwrap_or_else(|unjudged| unjudged));
+                    }
                 },
             );
             start += moments.len();
@@ -117,7 +134,9 @@ impl Set {
                 self.each_held(
                     fingerprints.len(),
                     |index| fingerprints[index],
-                    |held, slot, fingerprint, _| held.commit_at(slot, fingerprint),
+                    |held, run| {
+                        run.questions().for_each(|(_, question)| held.commit_at(question.slot, question.fingerprint));
+                    },
                 );
             }
             Times::Each { times, clock } => {
@@ -137,7 +156,7 @@ impl Set {
         &self,
         questions: usize,
         mut fingerprint: impl FnMut(usize) -> Fingerprint,
-        mut act: impl FnMut(&mut Held<'_>, &Slot, Fingerprint, usize),
+        mut act: impl FnMut(&mut Held<'_>, Run<'_>),
     ) {
         let shards = self.shards.len();
         let (mut block, mut next) = (&mut Block::new(shards, questions), &mut Block::new(shards, questions));
@@ -151,19 +170,10 @@ impl Set {
             block.sort();
             let mut done = 0;
             for (shard, end) in self.shards.iter().zip(&block.ends) {
-                let run = &block.sorted[done..usize::from(*end)];
-                if run.is_empty() {
-                    continue;
-                }
-                done = usize::from(*end);
-                let mut held = shard.hold(&self.common);
-                for index in run {
-                    let question = &block.questions[usize::from(*index)];
-                    held.prefetch_other(question.slot, question.fingerprint);
-                }
-                for index in run {
-                    let question = &block.questions[usize::from(*index)];
-                    act(&mut held, question.slot, question.fingerprint, start + usize::from(*index));
+                let sorted = &block.sorted[done..usize::from(*end)];
+                if !sorted.is_empty() {
+                    done = usize::from(*end);
+                    act(&mut shard.hold(&self.common), Run { block: &block.questions, sorted, start });
                 }
             }
             start += block.questions.len();

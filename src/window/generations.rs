@@ -65,15 +65,26 @@ impl Range64 {
     }
 }
 
-/// An event time before the low watermark.
+/// What an event time comes to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Late;
+pub(super) enum Resolved {
+    /// A time that can be judged.
+    At(Moment),
+    /// A time too far ahead of the clock to be believed, judged as the highest time seen.
+    Future(Moment),
+    /// A time before the low watermark.
+    Late,
+    /// A time whose generations were forgotten before their window ended, because a limit was reached.
+    Evicted,
+}
 
-/// A moment, and whether the event's time was too far ahead to be believed.
-#[derive(Debug)]
-pub(super) struct Resolved {
-    pub(super) moment: Moment,
-    pub(super) future: bool,
+/// How a generation came to be forgotten.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// Its window had ended.
+    InTime,
+    /// A limit was reached.
+    Early,
 }
 
 /// The ring. See the module.
@@ -81,6 +92,8 @@ pub(super) struct Resolved {
 pub(super) struct Generations {
     limits: Limits,
     slice: i64,
+    /// Remembered generations from which on none is closed by its number of ids.
+    closed_by_count_max: u64,
     era: AtomicU64,
     calm_from: AtomicI64,
     calm_until: AtomicI64,
@@ -130,6 +143,7 @@ impl Generations {
         Self {
             limits,
             slice,
+            closed_by_count_max: length as u64 - Self::slices(&limits),
             era: AtomicU64::new(pack(FIRST, FIRST)),
             calm_from: AtomicI64::new(0),
             calm_until: AtomicI64::new(i64::MIN),
@@ -140,9 +154,28 @@ impl Generations {
     /// How many generations are told apart: those of a whole window and the lateness by time, and twice 64 more for
     /// generations closed by their number of ids.
     pub(super) fn ring_length(limits: &Limits) -> usize {
+        (Self::slices(limits) as usize + 128).next_power_of_two()
+    }
+
+    /// The most generations that time alone makes at once.
+    fn slices(limits: &Limits) -> u64 {
         let span = limits.window.saturating_add(limits.lateness.unwrap_or(0));
-        let slices = span / slice_nanos(limits.window) + 2;
-        (slices as usize + 128).next_power_of_two()
+        (span / slice_nanos(limits.window)).unsigned_abs() + 3
+    }
+
+    /// Bytes of the ring.
+    pub(super) fn bytes(limits: &Limits) -> usize {
+        Self::ring_length(limits) * size_of::<Generation>()
+    }
+
+    /// Moves the charge of one id from the newest generation to the one that it belongs to.
+    pub(super) fn recharge(&self, from: u64, to: u64) {
+        let mut ring = self.lock();
+        if from >= ring.horizon && to >= ring.horizon {
+            let (from, to) = (ring.index(from), ring.index(to));
+            ring.generations[from].taken = ring.generations[from].taken.saturating_sub(1);
+            ring.generations[to].taken += 1;
+        }
     }
 
     /// The longest lateness that a ring can be made for, in windows.
@@ -183,19 +216,29 @@ impl Generations {
     }
 
     /// Event time: takes notice of an event's time, and tells its generations.
-    pub(super) fn observe_event(&self, time: i64, clock: i64) -> Result<Resolved, Late> {
+    pub(super) fn observe_event(&self, time: i64, clock: i64) -> Resolved {
         let lateness = self.limits.lateness.unwrap_or(0);
         let mut ring = self.lock();
-        let future = time > clock.saturating_add(self.limits.max_future);
-        let time = if future { ring.front.unwrap_or(clock) } else { time };
-        if ring.front.is_some_and(|front| time < front.saturating_sub(lateness)) {
-            return Err(Late);
+        let is_future = time > clock.saturating_add(self.limits.max_future);
+        let Some(front) = ring.front.or((!is_future).then_some(time)) else {
+            // Nothing has told the time yet, and this event cannot: it is judged among its like.
+            let newest = ring.newest;
+            let moment =
+                Moment { time: clock, generation: newest, window: Range64 { first: ring.horizon, last: newest } };
+            return Resolved::Future(moment);
+        };
+        if is_future {
+            return Resolved::Future(self.moment_of(&ring, front));
         }
-        if !future || ring.front.is_none() {
-            self.advance(&mut ring, time, time.saturating_sub(lateness));
-            self.publish(&ring);
+        if time < front.saturating_sub(lateness) {
+            return Resolved::Late;
         }
-        Ok(Resolved { moment: self.moment_of(&ring, time), future })
+        self.advance(&mut ring, time, time.saturating_sub(lateness));
+        self.publish(&ring);
+        if self.slice_of(time) < ring.oldest().slice {
+            return Resolved::Evicted;
+        }
+        Resolved::At(self.moment_of(&ring, time))
     }
 
     /// Whether an event of `time` would make the set forget a generation.
@@ -203,10 +246,10 @@ impl Generations {
         time >= self.calm_until.load(Ordering::Acquire)
     }
 
-    /// Whether `time` is before the low watermark.
-    pub(super) fn is_late(&self, time: i64) -> bool {
-        let lateness = self.limits.lateness.unwrap_or(0);
-        self.lock().front.is_some_and(|front| time < front.saturating_sub(lateness))
+    /// Whether any of `generations`, all retired, was retired because its window had ended.
+    pub(super) fn has_ended_among(&self, generations: Range<u64>) -> bool {
+        let early: u64 = self.early_among(generations.clone()).iter().map(|early| early.end - early.start).sum();
+        early < generations.end - generations.start
     }
 
     /// The generations of an event time, without taking notice of it.
@@ -214,11 +257,15 @@ impl Generations {
         self.moment_of(&self.lock(), time)
     }
 
-    /// The generation of an event time, unless it is forgotten by now.
-    pub(super) fn generation_at(&self, time: i64) -> Option<u64> {
+    /// The newest generation of an event time. `Err`: it is forgotten by now, and whether that was before its window ended.
+    pub(super) fn generation_at(&self, time: i64) -> Result<u64, Forgotten> {
         let ring = self.lock();
         let slice = self.slice_of(time);
-        (slice >= ring.oldest().slice).then(|| self.moment_of(&ring, time).generation)
+        if slice >= ring.oldest().slice {
+            return Ok(self.moment_of(&ring, time).generation);
+        }
+        let back = ring.front.unwrap_or(time).saturating_sub(self.limits.lateness.unwrap_or(0));
+        Err(if self.is_over(slice, back) { Forgotten::InTime } else { Forgotten::Early })
     }
 
     fn moment_of(&self, ring: &Ring, time: i64) -> Moment {
@@ -236,14 +283,23 @@ impl Generations {
     /// Moves the newest generation to the slice of `front`, and retires those whose window ended before `back`.
     fn advance(&self, ring: &mut Ring, front: i64, back: i64) {
         if ring.front.is_none() {
-            ring.current().slice = self.slice_of(back);
+            ring.label_all(self.slice_of(back));
         }
         ring.front = ring.front.max(Some(front));
+        self.retire_over(ring, back);
         self.open_slices(ring, self.slice_of(front), self.slice_of(back.saturating_sub(self.limits.window)));
-        while ring.horizon < ring.newest && self.end_of(ring.oldest().slice).saturating_add(self.limits.window) <= back
-        {
+        self.retire_over(ring, back);
+    }
+
+    fn retire_over(&self, ring: &mut Ring, back: i64) {
+        while ring.horizon < ring.newest && self.is_over(ring.oldest().slice, back) {
             ring.retire();
         }
+    }
+
+    /// Whether the window of everything in `slice` has ended at `back`.
+    fn is_over(&self, slice: i64, back: i64) -> bool {
+        self.end_of(slice).checked_add(self.limits.window).is_some_and(|end| end <= back)
     }
 
     /// Opens a generation for each slice up to `slice`, but for those before `needed`: they are over already. Their
@@ -276,13 +332,17 @@ impl Generations {
     pub(super) fn take(&self, wanted: u64) -> Option<Taken> {
         let mut ring = self.lock();
         loop {
-            if ring.current().taken >= self.limits.generation_ids {
+            // Places that are given back leave generations emptier than they were when they closed. Those that are needed
+            // for time to go on are never used up by that: rather does the newest grow beyond its size.
+            let may_close = ring.newest - ring.horizon + 1 < self.closed_by_count_max;
+            if may_close && ring.current().taken >= self.limits.generation_ids {
                 let slice = ring.current().slice;
                 ring.open(slice);
                 self.publish(&ring);
             }
             let room = self.limits.max_ids.saturating_sub(ring.taken + ring.pending);
-            let ids = wanted.min(self.limits.generation_ids - ring.current().taken).min(room);
+            let most = if may_close { self.limits.generation_ids - ring.current().taken } else { u64::MAX };
+            let ids = wanted.min(most).min(room);
             if ids > 0 {
                 ring.current().taken += ids;
                 ring.taken += ids;
@@ -300,8 +360,9 @@ impl Generations {
         let mut ring = self.lock();
         if taken.generation >= ring.horizon {
             let index = ring.index(taken.generation);
-            ring.generations[index].taken = ring.generations[index].taken.saturating_sub(taken.ids);
-            ring.taken = ring.taken.saturating_sub(taken.ids);
+            let ids = taken.ids.min(ring.generations[index].taken);
+            ring.generations[index].taken -= ids;
+            ring.taken = ring.taken.saturating_sub(ids);
         }
     }
 
@@ -373,6 +434,14 @@ impl Ring {
     fn current(&mut self) -> &mut Generation {
         let index = self.index(self.newest);
         &mut self.generations[index]
+    }
+
+    /// Puts all generations in `slice`: what came before the time was known.
+    fn label_all(&mut self, slice: i64) {
+        for generation in self.horizon..=self.newest {
+            let index = self.index(generation);
+            self.generations[index].slice = slice;
+        }
     }
 
     fn oldest(&self) -> Generation {

@@ -35,7 +35,7 @@ impl Held<'_> {
     pub(super) fn grow(&mut self, root: usize, stored: Stored) -> bool {
         let slot = self.roots[root].slot(stored);
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
-        let mut entries = std::mem::take(&mut self.core.scratch);
+        let mut entries = Vec::new();
         self.survivors(segment, cleaned, &mut entries);
         let class = (segment.class() + 1).max(CLASS_MIN);
         let seed = Seed { entries, path: stored.c, depth: segment.depth(), class };
@@ -46,7 +46,7 @@ impl Held<'_> {
     /// Rebuilds a segment without what has expired, in its place. Overflow marks that are not needed go with it.
     #[cold]
     pub(super) fn clean(&mut self, root: usize, segment: SegmentRef, cleaned: u64, stored: Stored) {
-        let mut entries = std::mem::take(&mut self.core.scratch);
+        let mut entries = Vec::new();
         self.survivors(segment, cleaned, &mut entries);
         self.clean_with(root, segment, cleaned, stored.c, entries);
     }
@@ -63,13 +63,12 @@ impl Held<'_> {
         }
         self.core.moved += entries.len() as u64;
         self.name(root, path, segment, self.core.era.newest);
-        self.put_back(entries);
     }
 
     /// Collects the entries of `segment` that still count, with marks that can be told now.
     fn survivors(&mut self, segment: SegmentRef, cleaned: u64, entries: &mut Vec<Entry>) {
-        entries.clear();
         if !segment.is_empty() {
+            entries.reserve_exact(ENTRIES << segment.class());
             let fate = self.fate(cleaned);
             let standing = self.open(segment);
             entries.extend(standing.entries().filter_map(|entry| Some(Entry { mark: fate(entry.mark)?, ..entry })));
@@ -105,6 +104,12 @@ impl Held<'_> {
             }
             self.core.moved += moved;
         }
+        let depth = planted.iter().map(|planted| planted.segment.depth()).max().unwrap_or(0);
+        if self.deepen(root, depth).is_err() {
+            let mut memory = self.memory();
+            planted.iter().for_each(|planted| release(&mut memory, planted.segment));
+            return Err(NoMemory);
+        }
         let newest = self.core.era.newest;
         for Planted { path, segment } in planted {
             self.name(root, path, segment, newest);
@@ -123,7 +128,6 @@ impl Held<'_> {
             let segment = SegmentRef::new(lines, seed.class, seed.depth);
             if self.open(segment).fill(&seed.entries) {
                 planted.push(Planted { path: seed.path, segment });
-                self.put_back(seed.entries);
                 return Ok(());
             }
             release(&mut self.memory(), segment);
@@ -135,17 +139,21 @@ impl Held<'_> {
         let bit = 1 << (PATH_BITS - 1 - seed.depth);
         let (one, zero): (Vec<Entry>, Vec<Entry>) = seed.entries.iter().partition(|entry| entry.stored.c & bit != 0);
         let depth = seed.depth + 1;
-        self.put_back(seed.entries);
         seeds.push(Seed { entries: zero, path: seed.path & !bit, depth, class: class_max });
         seeds.push(Seed { entries: one, path: seed.path | bit, depth, class: class_max });
         Ok(())
     }
 
-    /// Makes every slot of `segment`'s paths name it, in a larger directory if need be.
-    fn name(&mut self, root: usize, path: u32, segment: SegmentRef, cleaned: u64) {
-        while self.roots[root].slots().len() < 1 << segment.depth() {
-            self.double_directory(root);
+    /// Makes the directory tell at least `depth` bits of path apart.
+    fn deepen(&mut self, root: usize, depth: u32) -> Result<(), NoMemory> {
+        while self.roots[root].slots().len() < 1 << depth {
+            self.double_directory(root)?;
         }
+        Ok(())
+    }
+
+    /// Makes every slot of `segment`'s paths name it. The directory must be deep enough.
+    fn name(&mut self, root: usize, path: u32, segment: SegmentRef, cleaned: u64) {
         let slots = self.roots[root].slots();
         let shift = PATH_BITS - slots.len().trailing_zeros();
         let (first, behind) = span(path, segment.depth());
@@ -154,23 +162,18 @@ impl Held<'_> {
         }
     }
 
-    fn double_directory(&mut self, root: usize) {
+    fn double_directory(&mut self, root: usize) -> Result<(), NoMemory> {
         let old = self.roots[root].slots();
+        self.memory().add_overhead(size_of_val(old) * 2)?;
         let slots: Box<[Slot]> =
             old.iter().flat_map(|slot| [0; 2].map(|_| Slot::new(slot.segment(), slot.cleaned()))).collect();
-        self.memory().add_overhead(size_of_val(&*slots));
         self.roots[root].replace(&slots);
         self.core.directories.push(slots);
+        Ok(())
     }
 
     fn memory(&self) -> MutexGuard<'_, super::memory::Memory> {
         self.common.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn put_back(&mut self, entries: Vec<Entry>) {
-        if entries.capacity() > self.core.scratch.capacity() {
-            self.core.scratch = entries;
-        }
     }
 
     /// Makes room for about `ids` in each root ahead of time, as segments that start less than full.
@@ -180,6 +183,7 @@ impl Held<'_> {
         while ids > PRESIZED_FILL * ((ENTRIES << class) << depth) as f64 && depth < PATH_BITS / 2 {
             if class < class_max { class += 1 } else { depth += 1 }
         }
+        self.deepen(root, depth)?;
         let newest = self.core.era.newest;
         for number in 0..1_u32 << depth {
             let lines = self.memory().allocate(class)?;
@@ -198,7 +202,7 @@ impl Held<'_> {
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
         let (_, next) = span(path, segment.depth());
         if !segment.is_empty() {
-            let mut entries = std::mem::take(&mut self.core.scratch);
+            let mut entries = Vec::new();
             self.survivors(segment, cleaned, &mut entries);
             self.tend_with(root, path, segment, cleaned, entries);
         }
@@ -209,7 +213,7 @@ impl Held<'_> {
         if entries.is_empty() {
             self.name(root, path, SegmentRef::empty(segment.depth()), self.core.era.newest);
             release(&mut self.memory(), segment);
-            return self.put_back(entries);
+            return;
         }
         let Some(entries) = self.merge(root, path, segment, entries) else { return };
         let mut class = segment.class();

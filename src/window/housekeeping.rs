@@ -3,6 +3,7 @@
 //! A sweep visits one segment at a time and holds its shard's lock for that long only. A shard is swept when it has
 //! forgotten as many ids since the last sweep as it remembers, so sweeping costs a fixed number of moves per id.
 
+use std::sync::TryLockError;
 use std::time::{Duration, Instant};
 
 use super::Set;
@@ -19,6 +20,8 @@ pub(super) struct Cursor {
     gathers: Option<usize>,
     /// Whether a shard was swept in this round because it had forgotten ids.
     has_swept: bool,
+    /// Shards visited since the last time that nothing was left to do.
+    shards_done: usize,
 }
 
 impl Set {
@@ -31,20 +34,27 @@ impl Set {
     pub(crate) fn maintain(&self, budget: Duration) -> bool {
         let deadline = Instant::now().checked_add(budget);
         self.touch_ahead();
-        let Ok(mut cursor) = self.cursor.try_lock() else { return true };
-        let mut shards_left = self.shards.len();
-        while shards_left > 0 {
+        let mut cursor = match self.cursor.try_lock() {
+            Ok(cursor) => cursor,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            // Somebody else is at it.
+            Err(TryLockError::WouldBlock) => return true,
+        };
+        loop {
             if self.sweep_step(&mut cursor) {
-                shards_left -= 1;
+                cursor.shards_done += 1;
                 if cursor.gathers.is_some() && cursor.shard == 0 {
-                    shards_left = self.shards.len();
+                    cursor.shards_done = 0;
                 }
+            }
+            if cursor.shards_done >= self.shards.len() {
+                cursor.shards_done = 0;
+                return true;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
         }
-        true
     }
 
     /// Visits the next segment that needs it. True when it came to the end of a shard.

@@ -66,14 +66,18 @@ unsafe impl Send for Arena {}
 
 impl Memory {
     /// A memory of at most `bytes_max` bytes, of which the caller itself holds `overhead_bytes`. `reserved_chunks` of the
-    /// smallest class are there in any case.
-    pub(super) fn new(bytes_max: usize, overhead_bytes: usize, reserved_chunks: usize) -> Self {
+    /// smallest class are there in any case. `None` when there is no room for them.
+    pub(super) fn new(bytes_max: usize, overhead_bytes: usize, reserved_chunks: usize) -> Option<Self> {
         let room = bytes_max.saturating_sub(overhead_bytes);
         let mut arena_bytes = ARENA_BYTES_MAX;
         while arena_bytes > PAGE_BYTES && room / arena_bytes < ARENAS_WANTED {
             arena_bytes /= 2;
         }
-        Self {
+        let reserved_pages = if bytes_max == usize::MAX { 0 } else { reserved_chunks.div_ceil(CHUNKS_MAX) };
+        if room < (reserved_pages + 1) * (PAGE_BYTES + size_of::<Page>()) {
+            return None;
+        }
+        Some(Self {
             arenas: BTreeMap::new(),
             roomy: BTreeSet::new(),
             cut: Default::default(),
@@ -82,18 +86,27 @@ impl Memory {
             bytes_max,
             overhead_bytes,
             free_pages: 0,
-            reserved_pages: if bytes_max == usize::MAX { 0 } else { reserved_chunks.div_ceil(CHUNKS_MAX) },
-        }
+            reserved_pages,
+        })
     }
 
     /// Bytes held: arenas, the spare one, and the caller's overhead.
     pub(super) fn bytes(&self) -> usize {
-        (self.arenas.len() + usize::from(self.spare.is_some())) * self.arena_bytes + self.overhead_bytes
+        (self.arenas.len() + usize::from(self.spare.is_some())) * self.arena_cost() + self.overhead_bytes
     }
 
-    /// Counts `bytes` more of the caller's own memory.
-    pub(super) fn add_overhead(&mut self, bytes: usize) {
+    /// Bytes of an arena and of what is noted about it.
+    fn arena_cost(&self) -> usize {
+        self.arena_bytes + self.arena_bytes / PAGE_BYTES * size_of::<Page>()
+    }
+
+    /// Counts `bytes` more of the caller's own memory, if the limit allows them.
+    pub(super) fn add_overhead(&mut self, bytes: usize) -> Result<(), NoMemory> {
+        if self.bytes().saturating_add(bytes) > self.bytes_max {
+            return Err(NoMemory);
+        }
         self.overhead_bytes += bytes;
+        Ok(())
     }
 
     /// Hands out a chunk of `1 << class` lines.
@@ -159,7 +172,7 @@ impl Memory {
     pub(super) fn wants_spare(&self) -> bool {
         self.spare.is_none()
             && self.roomy.len() <= 1
-            && self.bytes() + self.arena_bytes <= self.bytes_max
+            && self.bytes() + self.arena_cost() <= self.bytes_max
             && self.roomy.last().is_none_or(|base| {
                 let free = self.arenas.get(base).map_or(0, |arena| arena.free_pages.count_ones() as usize);
                 free * PAGE_BYTES < self.arena_bytes / 2
@@ -229,7 +242,7 @@ impl Memory {
     fn add_arena(&mut self) -> Result<(), NoMemory> {
         let arena = match self.spare.take() {
             Some(spare) => spare,
-            None if self.bytes() + self.arena_bytes > self.bytes_max => return Err(NoMemory),
+            None if self.bytes() + self.arena_cost() > self.bytes_max => return Err(NoMemory),
             None => Arena::new(system::map(self.arena_bytes).ok_or(NoMemory)?, self.arena_bytes),
         };
         let base = arena.base.addr().get();
@@ -400,7 +413,7 @@ mod tests {
 
     #[test]
     fn chunks_do_not_overlap_and_come_back() {
-        let mut memory = Memory::new(usize::MAX, 0, 0);
+        let mut memory = Memory::new(usize::MAX, 0, 0).unwrap();
         let mut out = Vec::new();
         for round in 0..3_000_u32 {
             let class = CLASS_MIN + round % CLASS_MAX;
@@ -420,26 +433,27 @@ mod tests {
 
     #[test]
     fn the_limit_is_kept() {
-        let mut memory = Memory::new(1 << 20, 1 << 18, 0);
+        let mut memory = Memory::new(1 << 20, 1 << 18, 0).unwrap();
         let mut chunks = 0;
         while memory.allocate(CLASS_MAX).is_ok() {
             chunks += 1;
         }
         assert!(memory.bytes() <= 1 << 20);
-        assert_eq!(chunks * PAGE_BYTES, (1 << 20) - (1 << 18));
+        let arenas = ((1 << 20) - (1 << 18)) / memory.arena_cost();
+        assert_eq!(chunks, arenas * (memory.arena_bytes / PAGE_BYTES));
     }
 
     #[test]
     fn an_arena_leaves_only_when_it_is_empty() {
-        let mut memory = Memory::new(usize::MAX, 0, 0);
+        let mut memory = Memory::new(usize::MAX, 0, 0).unwrap();
         let first = memory.allocate(CLASS_MAX).unwrap();
         let rest: Vec<_> = (0..200).map(|_| memory.allocate(CLASS_MAX).unwrap()).collect();
-        assert_eq!(memory.bytes(), 2 * ARENA_BYTES_MAX);
+        assert_eq!(memory.bytes(), 2 * memory.arena_cost());
         for chunk in rest {
             memory.release(chunk, CLASS_MAX);
         }
         drop(memory.drained(0));
-        assert_eq!(memory.bytes(), ARENA_BYTES_MAX);
+        assert_eq!(memory.bytes(), memory.arena_cost());
         memory.release(first, CLASS_MAX);
         drop(memory.drained(0));
         assert_eq!(memory.bytes(), 0);

@@ -3,7 +3,8 @@
 //! A question is one hash, one lock and one cache line. What that takes, from the outside in:
 //!
 //! - [`hash_ring`]: 1,024 slots of the fingerprint space; the top bits of a fingerprint are its slot and its shard.
-//! - [`shard`]: one lock, its own time, and the answers.
+//! - [`shard`]: one lock and its own time. While it is held: [`ask`] answers, [`resolve`] commits and forgets, [`room`]
+//!   counts.
 //! - [`directory`]: from a fingerprint to its segment.
 //! - [`segment`], [`mod@line`]: where an entry stands and what it is made of.
 //! - [`growth`]: segments grow, split, are cleaned and shrink, one at a time.
@@ -20,6 +21,7 @@
 //! # What it does not do
 //! It keeps no ids, no order and no exact times, reads no clock, and knows nothing of events or logs.
 
+mod ask;
 mod batch;
 mod directory;
 mod generations;
@@ -30,6 +32,8 @@ mod line;
 mod memory;
 #[cfg(all(loom, test))]
 mod models;
+mod resolve;
+mod room;
 mod segment;
 mod shard;
 
@@ -38,9 +42,9 @@ use crossbeam::utils::CachePadded;
 use crate::event::Fingerprint;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-use generations::{Generations, Moment};
+use generations::{Generations, Moment, Resolved};
 use memory::Memory;
-use shard::{Common, Held, Shard};
+use shard::{Held, Shard, Shared};
 
 pub(crate) use batch::Times;
 pub(crate) use generations::Limits;
@@ -73,10 +77,13 @@ pub(crate) enum When {
 #[derive(Debug)]
 pub(crate) struct Set {
     shards: Box<[CachePadded<Shard>]>,
-    common: Common,
+    common: Shared,
     /// Events whose time was too far ahead. Written by any question, read by statistics; relaxed, as it orders nothing.
     future: AtomicU64,
+    /// Events refused because of their time, and ids that were forgotten before they were committed; as `future`.
     late: AtomicU64,
+    full: AtomicU64,
+    evicted_early: AtomicU64,
     cursor: Mutex<housekeeping::Cursor>,
 }
 
@@ -92,18 +99,18 @@ impl Set {
         let count = 1_usize << shape.shard_bits;
         let shards: Box<[_]> =
             (0..count).map(|number| CachePadded::new(Shard::new(number, &shape, era, ring_length))).collect();
-        let overhead = size_of::<Self>() + shards.iter().map(|shard| shard.bytes()).sum::<usize>();
+        let shard_bytes = shards.iter().map(|shard| shard.bytes()).sum::<usize>();
+        let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + shard_bytes;
         let roots = shards.iter().map(|shard| shard.roots.len()).sum();
-        if overhead >= config.memory_bytes_max {
-            return Err(TooLittleMemory);
-        }
-        let memory = Memory::new(config.memory_bytes_max, overhead, roots);
-        let common = Common { generations, memory: Mutex::new(memory), shape, extend: config.extend };
+        let memory = Memory::new(config.memory_bytes_max, overhead, roots).ok_or(TooLittleMemory)?;
+        let common = Shared { generations, memory: Mutex::new(memory), shape, extend: config.extend };
         let set = Self {
             shards,
             common,
             future: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            evicted_early: AtomicU64::new(0),
             cursor: Mutex::new(housekeeping::Cursor::default()),
         };
         set.presize(config.expected_ids)?;
@@ -133,8 +140,8 @@ impl Set {
         match when {
             When::Now(now) => self.ask_now(fingerprint, now, act),
             When::Event { time, clock } => match self.notice_event(time, clock) {
-                Some(moment) => self.hold(fingerprint).ask_event(fingerprint, moment, act),
-                None => Answer::Late,
+                Ok(moment) => self.hold(fingerprint).ask_event(fingerprint, moment, act),
+                Err(answer) => answer,
             },
         }
     }
@@ -168,9 +175,13 @@ impl Set {
                 self.hold(fingerprint).commit(fingerprint, None)
             }
             When::Event { time, .. } => match self.common.generations.generation_at(time) {
-                Some(generation) => self.hold(fingerprint).commit(fingerprint, Some(generation)),
-                // It was reserved for so long that its window has ended: committing and forgetting come to one.
-                None => self.release(fingerprint),
+                Ok(generation) => self.hold(fingerprint).commit(fingerprint, Some(generation)),
+                // It was reserved for so long that its time is forgotten: committing and forgetting come to one.
+                Err(forgotten) => {
+                    let is_early = forgotten == generations::Forgotten::Early;
+                    self.evicted_early.fetch_add(u64::from(is_early), Ordering::Relaxed);
+                    self.release(fingerprint)
+                }
             },
         }
     }
@@ -187,7 +198,12 @@ impl Set {
 
     /// What happened so far, brought to the present.
     pub(crate) fn tally(&self) -> Tally {
-        let mut sum = Tally { late: self.late.load(Ordering::Relaxed), ..Tally::default() };
+        let mut sum = Tally {
+            late: self.late.load(Ordering::Relaxed),
+            full: self.full.load(Ordering::Relaxed),
+            evicted_early: self.evicted_early.load(Ordering::Relaxed),
+            ..Tally::default()
+        };
         for shard in &self.shards {
             sum.add(&shard.hold(&self.common).tally());
         }
@@ -209,15 +225,21 @@ impl Set {
         self.common.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner).bytes()
     }
 
-    fn notice_event(&self, time: i64, clock: i64) -> Option<Moment> {
+    /// Takes notice of an event's time. `Err`: it cannot be judged.
+    fn notice_event(&self, time: i64, clock: i64) -> Result<Moment, Answer> {
         match self.common.generations.observe_event(time, clock) {
-            Ok(resolved) => {
-                self.future.fetch_add(u64::from(resolved.future), Ordering::Relaxed);
-                Some(resolved.moment)
+            Resolved::At(moment) => Ok(moment),
+            Resolved::Future(moment) => {
+                self.future.fetch_add(1, Ordering::Relaxed);
+                Ok(moment)
             }
-            Err(generations::Late) => {
+            Resolved::Late => {
                 self.late.fetch_add(1, Ordering::Relaxed);
-                None
+                Err(Answer::Late)
+            }
+            Resolved::Evicted => {
+                self.full.fetch_add(1, Ordering::Relaxed);
+                Err(Answer::Full)
             }
         }
     }

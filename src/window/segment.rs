@@ -26,6 +26,35 @@ impl Era {
     }
 }
 
+/// What does not change while only common answers are given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common {
+    pub(super) newest: u64,
+    /// The age of the oldest generation that is remembered.
+    pub(super) age_max: u64,
+    /// How a new entry is marked.
+    pub(super) mark: Mark,
+    /// Whether a repeat changes the mark of its entry.
+    pub(super) extend: bool,
+}
+
+/// The answer of [`Segment::ask`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Quick {
+    New,
+    Seen,
+    /// Nothing was done: this takes a closer look.
+    Unusual,
+}
+
+impl Common {
+    #[inline(always)]
+    fn known(&self, mark: Mark) -> Quick {
+        let age = mark.age(self.newest);
+        if mark.is_pending() | (age > self.age_max) | (self.extend & (age != 0)) { Quick::Unusual } else { Quick::Seen }
+    }
+}
+
 /// Where an entry stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -47,6 +76,39 @@ impl<'a> Segment<'a> {
         debug_assert!(lines.len().is_power_of_two() && lines.len() >= 2);
         let class = lines.len().trailing_zeros();
         Self { lines, class }
+    }
+
+    /// Answers in the two common cases, and records what is new: an ID of which nothing stands here and for which there is
+    /// room in one of its lines, and one that was seen. Anything else is left for [`Segment::find`] and
+    /// [`Segment::insert`]. Written for few instructions and few branches that depend on data.
+    #[inline(always)]
+    pub(super) fn ask(&mut self, stored: Stored, common: &Common) -> Quick {
+        let home = stored.home(self.class);
+        let line = &mut self.lines[home];
+        if let Some(slot) = line.slot_of(stored) {
+            return common.known(line.mark(slot));
+        }
+        let room = line.room(common.newest, common.age_max);
+        let overflowed = line.overflowed(stored);
+        if !overflowed && room != 0 {
+            line.put_in_room(room, Entry { stored, mark: common.mark });
+            return Quick::New;
+        }
+        let other = &mut self.lines[stored.other(self.class)];
+        if overflowed && let Some(slot) = other.slot_of(stored) {
+            return common.known(other.mark(slot));
+        }
+        if room != 0 {
+            self.lines[home].put_in_room(room, Entry { stored, mark: common.mark });
+            return Quick::New;
+        }
+        let room = other.room(common.newest, common.age_max);
+        if room == 0 {
+            return Quick::Unusual;
+        }
+        other.put_in_room(room, Entry { stored, mark: common.mark });
+        self.lines[home].set_overflowed(stored);
+        Quick::New
     }
 
     /// Finds the entry of `stored` where there is one at most, as in processing time.
@@ -80,12 +142,10 @@ impl<'a> Segment<'a> {
         here.matches(stored).find(|slot| accept(here.mark(*slot))).map(|slot| Place { line, slot })
     }
 
-    /// Asks for the other line of `stored` ahead of a question that will read it: when the ID may stand there, or when
-    /// there is no room for it at home.
+    /// Asks for the other line of `stored` ahead of a question that is likely to read it.
     #[inline]
-    pub(super) fn prefetch_other(&self, stored: Stored, era: Era) {
-        let home = stored.home(self.class);
-        if self.lines[home].overflowed(stored) | self.room_in(home, era).is_none() {
+    pub(super) fn prefetch_other(&self, stored: Stored) {
+        if self.lines[stored.home(self.class)].wants_other(stored) {
             super::prefetch(&raw const self.lines[stored.other(self.class)]);
         }
     }
@@ -108,8 +168,10 @@ impl<'a> Segment<'a> {
     #[inline]
     pub(super) fn insert(&mut self, entry: Entry, era: Era) -> bool {
         let home = entry.stored.home(self.class);
-        if let Some(slot) = self.room_in(home, era) {
-            self.lines[home].put(slot, entry);
+        let line = &mut self.lines[home];
+        let room = line.room(era.newest, era.newest - era.horizon);
+        if room != 0 {
+            line.put_in_room(room, entry);
             return true;
         }
         self.insert_beside(entry, era, home, 1)

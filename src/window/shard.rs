@@ -11,14 +11,14 @@ use crate::event::Fingerprint;
 use crate::sync::{Mutex, MutexGuard};
 
 use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
-use super::generations::{Generations, Moment, Taken};
-use super::line::{Entry, Mark, State, Stored};
+use super::generations::{Generations, Taken};
+use super::line::{State, Stored};
 use super::memory::Memory;
 use super::segment::{Era, Segment};
 
 /// What the shards of a set have in common.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(super) struct Shared {
     pub(super) generations: Generations,
     pub(super) memory: Mutex<Memory>,
     pub(super) shape: Shape,
@@ -52,20 +52,18 @@ pub(super) struct Core {
     /// Ids seen, by generation modulo the length of the ring.
     pub(super) counts: Box<[u32]>,
     /// Room taken ahead in the newest generation; unused without limits.
-    allowance: Taken,
+    pub(super) allowance: Taken,
     /// How often each [`Answer`] was given.
-    answers: [u64; Answer::COUNT],
+    pub(super) answers: [u64; Answer::COUNT],
     /// Ids reserved and not yet resolved.
-    pending: u64,
-    evicted_early: u64,
+    pub(super) pending: u64,
+    pub(super) evicted_early: u64,
     /// Entries moved because a segment was split, grown or cleaned.
     pub(super) moved: u64,
     /// Ids forgotten since the last sweep.
     pub(super) forgotten: u64,
     /// Every directory there was: readers without the lock may still look at old ones.
     pub(super) directories: Vec<Box<[Slot]>>,
-    /// Reused when segments are rebuilt.
-    pub(super) scratch: Vec<Entry>,
 }
 
 /// What happened in a shard, in ids.
@@ -97,7 +95,7 @@ impl Answer {
 }
 
 impl Act {
-    fn state(self) -> State {
+    pub(super) fn state(self) -> State {
         match self {
             Self::Observe => State::Seen,
             Self::Reserve => State::Pending,
@@ -137,7 +135,6 @@ impl Shard {
             moved: 0,
             forgotten: 0,
             directories: vec![slots],
-            scratch: Vec::new(),
         };
         Self { roots, core: Mutex::new(core) }
     }
@@ -152,7 +149,7 @@ impl Shard {
     }
 
     /// Locks the shard and brings it to the present.
-    pub(super) fn hold<'a>(&'a self, common: &'a Common) -> Held<'a> {
+    pub(super) fn hold<'a>(&'a self, common: &'a Shared) -> Held<'a> {
         let mut held = Held { roots: &self.roots, core: self.lock(), common };
         held.catch_up();
         held
@@ -173,7 +170,7 @@ impl Shard {
 pub(super) struct Held<'a> {
     pub(super) roots: &'a [Root],
     pub(super) core: MutexGuard<'a, Core>,
-    pub(super) common: &'a Common,
+    pub(super) common: &'a Shared,
 }
 
 impl Held<'_> {
@@ -205,7 +202,7 @@ impl Held<'_> {
     }
 
     #[cold]
-    fn enter(&mut self, era: Era) {
+    pub(super) fn enter(&mut self, era: Era) {
         let before = self.core.era;
         let gone = before.horizon..era.horizon.min(before.newest + 1).max(before.horizon);
         if !gone.is_empty() {
@@ -220,18 +217,11 @@ impl Held<'_> {
         self.core.era = era;
     }
 
-    fn forget_counts(&mut self, generations: Range<u64>) -> u64 {
+    pub(super) fn forget_counts(&mut self, generations: Range<u64>) -> u64 {
         let mask = self.core.counts.len() as u64 - 1;
         let ids = generations.map(|g| u64::from(std::mem::take(&mut self.core.counts[(g & mask) as usize]))).sum();
         self.core.forgotten += ids;
         ids
-    }
-
-    fn return_allowance(&mut self, newest: u64) {
-        let unused = std::mem::replace(&mut self.core.allowance, Taken { generation: newest, ids: 0 });
-        if unused.ids > 0 {
-            self.common.generations.give_back(unused);
-        }
     }
 
     #[inline]
@@ -240,7 +230,7 @@ impl Held<'_> {
     }
 
     /// The segment of `stored`, clean enough that every tag in it can be told. `None` while it has no memory.
-    fn segment(&mut self, root: usize, stored: Stored) -> Option<Segment<'_>> {
+    pub(super) fn segment(&mut self, root: usize, stored: Stored) -> Option<Segment<'_>> {
         let segment = self.segment_at(self.roots[root].slot(stored), root, stored);
         segment.has_lines().then(|| self.open(segment))
     }
@@ -248,7 +238,7 @@ impl Held<'_> {
     /// Names the segment of `stored`, clean enough that every tag in it can be told. `slot` was found before the lock
     /// was taken: it may be of an old directory by now.
     #[inline]
-    fn segment_at(&mut self, slot: &Slot, root: usize, stored: Stored) -> SegmentRef {
+    pub(super) fn segment_at(&mut self, slot: &Slot, root: usize, stored: Stored) -> SegmentRef {
         let segment = slot.segment();
         if segment.has_lines() && self.core.era.newest - slot.cleaned() <= CLEAN_AFTER {
             return segment;
@@ -258,7 +248,7 @@ impl Held<'_> {
 
     #[cold]
     #[inline(never)]
-    fn segment_again(&mut self, root: usize, stored: Stored) -> SegmentRef {
+    pub(super) fn segment_again(&mut self, root: usize, stored: Stored) -> SegmentRef {
         let slot = self.roots[root].slot(stored);
         let segment = slot.segment();
         if segment.has_lines() && self.core.era.newest - slot.cleaned() > CLEAN_AFTER {
@@ -275,379 +265,9 @@ impl Held<'_> {
         // `self` holds, and the borrow of `self` keeps a second `Segment` from being opened meanwhile.
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
     }
-
-    /// Asks for the second line of an ID ahead of its question, when it will be read.
-    #[inline]
-    pub(super) fn prefetch_other(&mut self, slot: &Slot, fingerprint: Fingerprint) {
-        let (segment, era) = (slot.segment(), self.core.era);
-        if segment.has_lines() {
-            self.open(segment).prefetch_other(Stored::of(fingerprint), era);
-        }
-    }
-
-    /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
-    #[inline]
-    pub(super) fn ask(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
-        let answer = self.judge(slot, fingerprint, act);
-        self.note(answer);
-        answer
-    }
-
-    /// Event time: the same at `moment`.
-    pub(super) fn ask_event(&mut self, fingerprint: Fingerprint, moment: Moment, act: Act) -> Answer {
-        let answer = self.judge_event(fingerprint, moment, act);
-        self.note(answer);
-        answer
-    }
-
-    /// Counts by index, without a branch: which answer it is cannot be predicted.
-    #[inline]
-    fn note(&mut self, answer: Answer) {
-        self.core.answers[answer as usize] += 1;
-    }
-
-    #[inline]
-    fn judge(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
-        let stored = Stored::of(fingerprint);
-        let era = self.core.era;
-        let segment = self.segment_at(slot, self.root(fingerprint), stored);
-        if !segment.has_lines() {
-            return self.record(fingerprint, era.newest, act, Answer::New);
-        }
-        let state = act.state();
-        let has_room = self.has_room_at_hand(state);
-        let mut segment = self.open(segment);
-        let Some(place) = segment.find_only(stored) else {
-            if has_room && segment.insert(Entry { stored, mark: Mark::new(state, era.newest) }, era) {
-                self.use_room_at_hand(state);
-                self.count(state, era.newest);
-                return Answer::New;
-            }
-            return self.record(fingerprint, era.newest, act, Answer::New);
-        };
-        let mark = segment.mark(place);
-        if mark.is_pending() {
-            return Answer::InFlight;
-        }
-        if era.has_expired(mark) {
-            segment.free(place);
-            return self.record(fingerprint, era.newest, act, Answer::Reappeared);
-        }
-        if self.common.extend && mark.age(era.newest) != 0 {
-            self.extend(fingerprint, mark, era.newest);
-        }
-        Answer::Seen
-    }
-
-    /// In event time an ID may have several entries, a window apart or more: late events still ask about each of them.
-    fn judge_event(&mut self, fingerprint: Fingerprint, moment: Moment, act: Act) -> Answer {
-        let stored = Stored::of(fingerprint);
-        let root = self.root(fingerprint);
-        let era = self.core.era;
-        let mut known = 0;
-        let found = self.segment(root, stored).and_then(|segment| {
-            let place = segment.find(stored, |mark| {
-                known += 1;
-                mark.is_pending() || !era.has_expired(mark) && moment.window.contains(mark.generation(era.newest))
-            })?;
-            Some(segment.mark(place))
-        });
-        if let Some(mark) = found {
-            if mark.is_pending() {
-                return Answer::InFlight;
-            }
-            if self.common.extend && mark.generation(era.newest) < moment.generation {
-                self.extend(fingerprint, mark, moment.generation);
-            }
-            return Answer::Seen;
-        }
-        if moment.window.first < era.horizon && self.common.generations.is_late(moment.time) {
-            // The watermark passed while this question waited for the lock, and what it asks for may be forgotten.
-            return Answer::Late;
-        }
-        if known >= REPEATS_MAX {
-            self.forget_oldest(root, stored);
-        }
-        let answer = if known > 0 { Answer::Reappeared } else { Answer::New };
-        self.record(fingerprint, moment.generation, act, answer)
-    }
-
-    /// Makes room when one ID fills its places all alone; what is lost by that is counted.
-    #[cold]
-    fn forget_oldest(&mut self, root: usize, stored: Stored) {
-        let era = self.core.era;
-        let Some(mut segment) = self.segment(root, stored) else { return };
-        let mut oldest = None;
-        segment.find(stored, |mark| {
-            oldest = oldest.max(Some(mark.age(era.newest)));
-            false
-        });
-        let Some(place) = segment.find(stored, |mark| Some(mark.age(era.newest)) == oldest) else { return };
-        let mark = segment.mark(place);
-        segment.free(place);
-        if !era.has_expired(mark) {
-            self.uncount(mark.generation(era.newest));
-            self.core.evicted_early += 1;
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn record(&mut self, fingerprint: Fingerprint, generation: u64, act: Act, answer: Answer) -> Answer {
-        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
-        let state = act.state();
-        if !self.take_room(state) {
-            return Answer::Full;
-        }
-        loop {
-            // Taking room may have opened a generation; in processing time the entry belongs to the newest.
-            let era = self.core.era;
-            let generation = if self.is_event_time() { generation.max(era.horizon) } else { era.newest };
-            let entry = Entry { stored, mark: Mark::new(state, generation) };
-            if self.segment(root, stored).is_some_and(|mut segment| segment.insert(entry, era)) {
-                self.count(state, generation);
-                return answer;
-            }
-            if self.grow(root, stored) {
-                continue;
-            }
-            if self.segment(root, stored).is_some_and(|mut segment| segment.insert_hard(entry, era)) {
-                self.count(state, generation);
-                return answer;
-            }
-            if !self.evict(root, stored) {
-                self.return_room(state);
-                return Answer::Full;
-            }
-        }
-    }
-
-    fn is_event_time(&self) -> bool {
-        self.common.generations.limits().lateness.is_some()
-    }
-
-    #[inline]
-    fn count(&mut self, state: State, generation: u64) {
-        if state == State::Pending {
-            self.core.pending += 1;
-            return;
-        }
-        let mask = self.core.counts.len() as u64 - 1;
-        self.core.counts[(generation & mask) as usize] += 1;
-    }
-
-    fn uncount(&mut self, generation: u64) {
-        let mask = self.core.counts.len() as u64 - 1;
-        self.core.counts[(generation & mask) as usize] -= 1;
-        if self.counts_ids() {
-            self.common.generations.give_back(Taken { generation, ids: 1 });
-        }
-    }
-
-    /// Whether generations have a size: under any limit.
-    #[inline]
-    fn counts_ids(&self) -> bool {
-        self.common.generations.limits().generation_ids != u64::MAX
-    }
-
-    #[inline]
-    fn limits_ids(&self) -> bool {
-        self.common.generations.limits().max_ids != u64::MAX
-    }
-
-    /// Whether there is room for one id without asking the generations for it.
-    #[inline]
-    fn has_room_at_hand(&self, state: State) -> bool {
-        match state {
-            State::Pending => !self.limits_ids(),
-            _ => !self.counts_ids() || self.core.allowance.ids > 0,
-        }
-    }
-
-    #[inline]
-    fn use_room_at_hand(&mut self, state: State) {
-        if state == State::Seen && self.counts_ids() {
-            self.core.allowance.ids -= 1;
-        }
-    }
-
-    /// Takes room for one id under the limits. False when there is none.
-    #[inline]
-    fn take_room(&mut self, state: State) -> bool {
-        match state {
-            State::Pending => !self.limits_ids() || self.take_pending(),
-            _ => !self.counts_ids() || self.take_allowance(),
-        }
-    }
-
-    fn return_room(&mut self, state: State) {
-        match state {
-            State::Pending if self.limits_ids() => self.common.generations.give_back_pending(),
-            State::Seen if self.counts_ids() => self.core.allowance.ids += 1,
-            _ => {}
-        }
-    }
-
-    fn take_pending(&mut self) -> bool {
-        let room = self.common.generations.take_pending();
-        self.catch_up();
-        room
-    }
-
-    fn take_allowance(&mut self) -> bool {
-        if self.core.allowance.ids == 0 {
-            let limits = self.common.generations.limits();
-            let shards = 1 << self.common.shape.shard_bits;
-            let wanted = (limits.generation_ids / (4 * shards)).clamp(1, 64);
-            let Some(taken) = self.common.generations.take(wanted) else { return false };
-            self.core.allowance = taken;
-            // Keeps what was just taken, unless yet another generation was opened meanwhile.
-            self.catch_up();
-            if self.core.allowance.ids == 0 {
-                return self.take_allowance();
-            }
-        }
-        self.core.allowance.ids -= 1;
-        true
-    }
-
-    /// Forgets the oldest generation, so that the segment of `stored` may have room again.
-    #[cold]
-    fn evict(&mut self, root: usize, stored: Stored) -> bool {
-        let slot = self.roots[root].slot(stored);
-        if slot.segment().is_empty() || !self.common.generations.limits().evict {
-            return false;
-        }
-        if !self.common.generations.retire_early() {
-            return false;
-        }
-        self.catch_up();
-        let slot = self.roots[root].slot(stored);
-        self.clean(root, slot.segment(), slot.cleaned(), stored);
-        true
-    }
-
-    /// Moves a seen entry to a later generation. Without room for it there, it stays where it is.
-    #[cold]
-    fn extend(&mut self, fingerprint: Fingerprint, mark: Mark, generation: u64) {
-        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
-        let before = mark.generation(self.core.era.newest);
-        // The entry gives its own place back first, so at the limit nothing has to leave for it.
-        self.uncount(before);
-        let room = self.take_room(State::Seen);
-        let era = self.core.era;
-        let after = if self.is_event_time() { generation.max(era.horizon) } else { era.newest };
-        let after = if room { after } else { before };
-        let found = self.segment(root, stored).and_then(|mut segment| {
-            let place = segment.find(stored, |other| other == mark)?;
-            segment.set_mark(place, Mark::new(State::Seen, after));
-            Some(())
-        });
-        match found {
-            Some(()) => self.count(State::Seen, after),
-            None => self.return_room(State::Seen),
-        }
-    }
-
-    /// Processing time: marks a reserved id as seen. `slot` was its slot at some time.
-    #[inline]
-    pub(super) fn commit_at(&mut self, slot: &Slot, fingerprint: Fingerprint) {
-        let stored = Stored::of(fingerprint);
-        let newest = self.core.era.newest;
-        let segment = self.segment_at(slot, self.root(fingerprint), stored);
-        if !segment.has_lines() || self.limits_ids() || !self.has_room_at_hand(State::Seen) {
-            self.commit(fingerprint, None);
-            return;
-        }
-        let mut segment = self.open(segment);
-        let Some(place) = segment.find_only(stored).filter(|place| segment.mark(*place).is_pending()) else { return };
-        segment.set_mark(place, Mark::new(State::Seen, newest));
-        self.use_room_at_hand(State::Seen);
-        self.core.pending -= 1;
-        self.count(State::Seen, newest);
-    }
-
-    /// Marks a reserved id as seen. False when it is not reserved.
-    pub(super) fn commit(&mut self, fingerprint: Fingerprint, generation: Option<u64>) -> bool {
-        let stored = Stored::of(fingerprint);
-        let root = self.root(fingerprint);
-        if self.segment(root, stored).is_none_or(|segment| segment.find(stored, Mark::is_pending).is_none()) {
-            return false;
-        }
-        if self.limits_ids() {
-            self.common.generations.give_back_pending();
-        }
-        if self.counts_ids() {
-            // Its own place was given back just now. Should another id have taken it, this one still counts: what was
-            // delivered must not be forgotten for a limit.
-            self.take_allowance();
-        }
-        let era = self.core.era;
-        let generation = generation.unwrap_or(era.newest).clamp(era.horizon, era.newest);
-        if let Some(mut segment) = self.segment(root, stored)
-            && let Some(place) = segment.find(stored, Mark::is_pending)
-        {
-            segment.set_mark(place, Mark::new(State::Seen, generation));
-        }
-        self.core.pending -= 1;
-        self.count(State::Seen, generation);
-        true
-    }
-
-    /// Makes a reserved id unknown again. False when it is not reserved.
-    pub(super) fn release(&mut self, fingerprint: Fingerprint) -> bool {
-        let stored = Stored::of(fingerprint);
-        let root = self.root(fingerprint);
-        let Some(mut segment) = self.segment(root, stored) else { return false };
-        let Some(place) = segment.find(stored, Mark::is_pending) else { return false };
-        segment.free(place);
-        self.core.pending -= 1;
-        self.return_room(State::Pending);
-        true
-    }
-
-    /// What a question would find, without recording anything.
-    pub(super) fn peek(&mut self, fingerprint: Fingerprint, moment: Option<Moment>) -> Answer {
-        let stored = Stored::of(fingerprint);
-        let root = self.root(fingerprint);
-        let era = self.core.era;
-        let Some(segment) = self.segment(root, stored) else { return Answer::New };
-        let mut known = false;
-        let found = segment.find(stored, |mark| {
-            known = true;
-            let counts = moment.is_none_or(|moment| moment.window.contains(mark.generation(era.newest)));
-            mark.is_pending() || !era.has_expired(mark) && counts
-        });
-        match found {
-            Some(place) if segment.mark(place).is_pending() => Answer::InFlight,
-            Some(_) => Answer::Seen,
-            None if known => Answer::Reappeared,
-            None => Answer::New,
-        }
-    }
-
-    /// Makes a seen id unknown again. False when it is not known, or only reserved.
-    pub(super) fn forget(&mut self, fingerprint: Fingerprint) -> bool {
-        let stored = Stored::of(fingerprint);
-        let root = self.root(fingerprint);
-        let mut forgotten = false;
-        loop {
-            let era = self.core.era;
-            let Some(mut segment) = self.segment(root, stored) else { return forgotten };
-            let Some(place) = segment.find(stored, |mark| !mark.is_pending()) else { return forgotten };
-            let mark = segment.mark(place);
-            segment.free(place);
-            if !era.has_expired(mark) {
-                self.uncount(mark.generation(era.newest));
-                forgotten = true;
-            }
-        }
-    }
 }
 
 /// A segment is cleaned when it is asked and was not for this many generations. More often would move entries for
 /// nothing, less often leaves overflow marks of ids long gone. Tags can be told for as long as this, a whole ring and
 /// some more stay below their range.
 pub(super) const CLEAN_AFTER: u64 = 80;
-/// Entries of one ID at a time, in event time.
-const REPEATS_MAX: u32 = 4;

@@ -1,0 +1,129 @@
+//! What becomes of an ID after its first question: committed, released, extended, forgotten, looked at.
+
+use crate::event::Fingerprint;
+
+use super::directory::Slot;
+use super::generations::Moment;
+use super::line::{Mark, State, Stored};
+use super::shard::{Answer, Held};
+
+impl Held<'_> {
+    /// Processing time: marks a reserved id as seen. `slot` was its slot at some time.
+    #[inline]
+    pub(super) fn commit_at(&mut self, slot: &Slot, fingerprint: Fingerprint) {
+        let stored = Stored::of(fingerprint);
+        let newest = self.core.era.newest;
+        let segment = self.segment_at(slot, self.root(fingerprint), stored);
+        if !segment.has_lines() || self.limits_ids() || !self.has_room_at_hand(State::Seen) {
+            self.commit(fingerprint, None);
+            return;
+        }
+        let mut segment = self.open(segment);
+        let Some(place) = segment.find_only(stored).filter(|place| segment.mark(*place).is_pending()) else { return };
+        segment.set_mark(place, Mark::new(State::Seen, newest));
+        self.use_room_at_hand(State::Seen);
+        self.core.pending -= 1;
+        self.count(State::Seen, newest);
+    }
+
+    /// Marks a reserved id as seen. False when it is not reserved.
+    pub(super) fn commit(&mut self, fingerprint: Fingerprint, generation: Option<u64>) -> bool {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        if self.segment(root, stored).is_none_or(|segment| segment.find(stored, Mark::is_pending).is_none()) {
+            return false;
+        }
+        if self.limits_ids() {
+            self.common.generations.give_back_pending();
+        }
+        if self.counts_ids() {
+            // Its own place was given back just now. Should another id have taken it, this one still counts: what was
+            // delivered must not be forgotten for a limit.
+            self.take_allowance();
+        }
+        let era = self.core.era;
+        let generation = generation.unwrap_or(era.newest).clamp(era.horizon, era.newest);
+        if let Some(mut segment) = self.segment(root, stored)
+            && let Some(place) = segment.find(stored, Mark::is_pending)
+        {
+            segment.set_mark(place, Mark::new(State::Seen, generation));
+        }
+        self.core.pending -= 1;
+        self.charge(State::Seen, generation);
+        true
+    }
+
+    /// Makes a reserved id unknown again. False when it is not reserved.
+    pub(super) fn release(&mut self, fingerprint: Fingerprint) -> bool {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let Some(mut segment) = self.segment(root, stored) else { return false };
+        let Some(place) = segment.find(stored, Mark::is_pending) else { return false };
+        segment.free(place);
+        self.core.pending -= 1;
+        self.core.forgotten += 1;
+        self.return_room(State::Pending);
+        true
+    }
+
+    /// What a question would find, without recording anything.
+    pub(super) fn peek(&mut self, fingerprint: Fingerprint, moment: Option<Moment>) -> Answer {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let era = self.core.era;
+        let Some(segment) = self.segment(root, stored) else { return Answer::New };
+        let mut known = false;
+        let found = segment.find(stored, |mark| {
+            known = true;
+            let counts = moment.is_none_or(|moment| moment.window.contains(mark.generation(era.newest)));
+            mark.is_pending() || !era.has_expired(mark) && counts
+        });
+        match found {
+            Some(place) if segment.mark(place).is_pending() => Answer::InFlight,
+            Some(_) => Answer::Seen,
+            None if known => Answer::Reappeared,
+            None => Answer::New,
+        }
+    }
+
+    /// Makes a seen id unknown again. False when it is not known, or only reserved.
+    pub(super) fn forget(&mut self, fingerprint: Fingerprint) -> bool {
+        let stored = Stored::of(fingerprint);
+        let root = self.root(fingerprint);
+        let mut forgotten = false;
+        loop {
+            let era = self.core.era;
+            let Some(mut segment) = self.segment(root, stored) else { return forgotten };
+            let Some(place) = segment.find(stored, |mark| !mark.is_pending()) else { return forgotten };
+            let mark = segment.mark(place);
+            segment.free(place);
+            if !era.has_expired(mark) {
+                self.uncount(mark.generation(era.newest));
+                self.core.forgotten += 1;
+                forgotten = true;
+            }
+        }
+    }
+
+    /// Moves a seen entry to a later generation. Without room for it there, it stays where it is.
+    #[cold]
+    pub(super) fn extend(&mut self, fingerprint: Fingerprint, mark: Mark, generation: u64) {
+        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
+        let before = mark.generation(self.core.era.newest);
+        // The entry gives its own place back first, so at the limit nothing has to leave for it.
+        self.uncount(before);
+        let room = self.take_room(State::Seen);
+        let era = self.core.era;
+        let after = if self.is_event_time() { generation.max(era.horizon) } else { era.newest };
+        let after = if room { after } else { before };
+        let found = self.segment(root, stored).and_then(|mut segment| {
+            let place = segment.find(stored, |other| other == mark)?;
+            segment.set_mark(place, Mark::new(State::Seen, after));
+            Some(())
+        });
+        match found {
+            Some(()) => self.charge(State::Seen, after),
+            None => self.return_room(State::Seen),
+        }
+    }
+}
