@@ -128,6 +128,20 @@ fn a_full_set_knows_the_newest_ids_across_reservations() {
 }
 
 #[test]
+fn in_event_time_a_set_smaller_than_a_chunk_makes_nothing_late() {
+    let input = timed(&(0..5_000).map(|n| (n, i64::from(n) + 1_000)).collect::<Vec<_>>());
+    let args = ["--time-field", "at", "--time-unit", "s", "--lateness", "1s", "--late", "drop"];
+    for (limit, evicted) in [("1000", 4_000), ("64", 4_936)] {
+        for threads in ["1", "4"] {
+            let ran = filter_counted(&[&args[..], &["--max-ids", limit, "--threads", threads]].concat(), &input);
+            assert!(ran.text() == input, "{}", ran.err);
+            assert_eq!((ran.count("late"), ran.count("refused")), (0, 0), "{}", ran.err);
+            assert!(ran.count("evicted_early") >= evicted, "{}", ran.err);
+        }
+    }
+}
+
+#[test]
 fn a_set_with_little_memory_judges_every_event() {
     let ran = filter_counted(&["--max-memory", "4MiB"], events(0..400_000));
     assert_eq!((ran.count("first_seen"), ran.count("refused")), (400_000, 0), "{}", ran.err);
