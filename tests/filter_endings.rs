@@ -62,6 +62,26 @@ fn a_full_disk_is_74_and_says_where() {
     assert_eq!(ran.code, Some(74));
 }
 
+#[test]
+fn what_could_not_be_written_is_not_called_passed_or_diverted() {
+    let long = format!("{}\n", "x".repeat(2_000));
+    for input in [events([1]) + "bad\n", events([1]) + &long] {
+        let args = ["--report", "json", "--max-line", "1000", "--on-bad", "divert", "--rejects", "/dev/full"];
+        let ran = filter(&args, input);
+        assert_eq!((ran.code, ran.text()), (Some(74), events([1]).as_str()));
+        assert_eq!((ran.count("bad"), ran.count("diverted"), ran.count("delivered")), (1, 0, 1), "{}", ran.err);
+        assert_eq!(ran.report()["balanced"], true);
+    }
+    for input in ["bad\n", &long] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("open");
+        let dir = dir();
+        let path = write(dir.path().join("in"), input);
+        let args = ["--report", "json", "--max-line", "1000", &path];
+        let ran = Ran::from(dedupd(args).stdout(full).output().expect("it ends"));
+        assert_eq!((ran.code, ran.count("bad"), ran.count("passed")), (Some(74), 1, 0), "{}", ran.err);
+    }
+}
+
 /// A socket that holds `bytes` and then fails, because its other end left without reading what was sent to it.
 fn reset_after(bytes: &str) -> std::os::fd::OwnedFd {
     let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");

@@ -14,7 +14,7 @@ use super::control::{Control, lock};
 use super::fate::{Batch, Fate, Fated, Target};
 use super::output::{Output, Outputs};
 use super::warn::Warnings;
-use crate::config::{Action, Config};
+use crate::config::{Action, Config, Policy};
 use crate::exit::{Exit, Failure, cause};
 
 pub struct Writer<'a> {
@@ -163,8 +163,18 @@ impl<'a> Writer<'a> {
             let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
             return Err(self.delivery_failed(chunk, &batch, &before, verdicts, error));
         }
-        side(&mut self.outputs.rejects, chunk, &self.routes.rejects)?;
-        side(&mut self.outputs.duplicates, chunk, &self.routes.duplicates)?;
+        if let Some(rejects) = &mut self.outputs.rejects
+            && let Err(error) = rejects.sink.write_lines(chunk.bytes(), &self.routes.rejects)
+        {
+            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
+            let out = lines_out(chunk, &batch, verdicts, self.config.policy, Target::Rejects, &error).count();
+            self.books.diverted = before.diverted + out as u64;
+            return Err(stop(rejects, error));
+        }
+        if let Some(duplicates) = &mut self.outputs.duplicates {
+            let written = duplicates.sink.write_lines(chunk.bytes(), &self.routes.duplicates);
+            written.map_err(|error| stop(duplicates, error))?;
+        }
         if let Ok(reserved) = reserved {
             let repeats = self.repeats_that_extend(chunk, &batch, &reserved);
             reserved.commit().map_err(|error| Failure::new(Exit::Io, error.code(), error.to_string()))?;
@@ -246,7 +256,11 @@ impl<'a> Writer<'a> {
         };
         let Some(target) = target else { return Ok(()) };
         let begun = if first { target.sink.end_line() } else { Ok(()) };
-        begun.and_then(|()| target.sink.write_part(chunk.bytes())).map_err(|error| stop(target, error))
+        let Err(error) = begun.and_then(|()| target.sink.write_part(chunk.bytes())) else { return Ok(()) };
+        let stop = stop(target, error);
+        // The line was counted when it began; it is not out whole.
+        self.books.take_back(self.long_line);
+        Err(stop)
     }
 
     /// Corrects the books for what did not get out, and says why writing ends.
@@ -259,14 +273,7 @@ impl<'a> Writer<'a> {
         error: SinkError,
     ) -> Stop {
         let (mut delivered, mut passed) = (before.delivered, before.passed);
-        let mut left = match &error {
-            SinkError::Io { bytes, .. } => *bytes,
-            _ => 0,
-        };
-        let out = batch.fates(chunk, verdicts).filter(|f| f.fate.target(&self.config.policy) == Target::Output);
-        for Fated { bytes, fate, .. } in out {
-            let Some(after) = left.checked_sub(bytes.len() as u64) else { break };
-            left = after;
+        for fate in lines_out(chunk, batch, verdicts, self.config.policy, Target::Output, &error) {
             delivered += u64::from(fate == Fate::FirstSeen);
             passed += u64::from(!matches!(fate, Fate::FirstSeen | Fate::Blank));
         }
@@ -318,10 +325,24 @@ impl Routes {
     }
 }
 
-/// Writes what goes elsewhere than to the output, if anybody asked for it.
-fn side(target: &mut Option<Output>, chunk: &Chunk, runs: &[Range<usize>]) -> Result<(), Stop> {
-    let Some(target) = target else { return Ok(()) };
-    target.sink.write_lines(chunk.bytes(), runs).map_err(|error| stop(target, error))
+/// The fates of those lines for `target` that were out whole when writing failed.
+fn lines_out<'c>(
+    chunk: &'c Chunk,
+    batch: &Batch,
+    verdicts: &'c [ReserveVerdict],
+    policy: Policy,
+    target: Target,
+    error: &SinkError,
+) -> impl Iterator<Item = Fate> + use<'c> {
+    let mut left = match error {
+        SinkError::Io { bytes, .. } => *bytes,
+        _ => 0,
+    };
+    let lines = batch.fates(chunk, verdicts).filter(move |line| line.fate.target(&policy) == target);
+    lines.map_while(move |line| {
+        left = left.checked_sub(line.bytes.len() as u64)?;
+        Some(line.fate)
+    })
 }
 
 fn stop(target: &Output, error: SinkError) -> Stop {
