@@ -74,6 +74,12 @@ pub struct Reporting {
 impl Config {
     pub fn new(args: &FilterArgs) -> Result<Self, Failure> {
         let policy = Policy::new(args)?;
+        for (flag, path) in [("--rejects", &args.rejects), ("--duplicates", &args.duplicates)] {
+            if path.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+                let what = "needs a file of its own: name one, or ./- for a file called -";
+                return Err(Failure::usage(format!("{flag} {what}")));
+            }
+        }
         Ok(Self {
             inputs: inputs(&args.keys),
             output: args.output.clone().filter(|path| path.as_os_str() != "-"),
