@@ -100,7 +100,7 @@ impl Reader {
                     end = after_last_newline(&chunk.bytes()[before..]).map(|at| before + at).or(end);
                     match end {
                         Some(end) if self.is_enough(chunk, started) => return Ok(self.pass(chunk, end, Shape::Lines)),
-                        None if chunk.bytes().len() > self.line_bytes_max => {
+                        None if self.is_too_long(chunk.bytes()) => {
                             self.in_long_line = true;
                             return Ok(self.pass(chunk, chunk.bytes().len(), Shape::Part { first: true }));
                         }
@@ -117,6 +117,14 @@ impl Reader {
                 Step::Failed => return Ok(self.pass(chunk, end.unwrap_or(0), Shape::Lines)),
             }
         }
+    }
+
+    /// Whether `bytes`, in which no line ends, begin a line that is longer than allowed. A byte order mark, or what has
+    /// come of it, is no part of it.
+    fn is_too_long(&self, bytes: &[u8]) -> bool {
+        let mark = &bytes[..bytes.len().min(BYTE_ORDER_MARK.len())];
+        let has_mark = self.offset == 0 && BYTE_ORDER_MARK.starts_with(mark);
+        bytes.len() - if has_mark { mark.len() } else { 0 } > self.line_bytes_max
     }
 
     /// Passes on the next part of a line that is too long. [`Filled::End`] says that the line has ended without any.
@@ -264,5 +272,6 @@ const INPUT: Token = Token(0);
 pub const WAKER: Token = Token(1);
 /// Large enough that a chunk's overhead does not matter, small enough to stay in the cache on its way through.
 pub const CHUNK_BYTES: usize = 256 << 10;
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// A source that never pauses is not waited for longer than this.
 const FILL_MAX: Duration = Duration::from_millis(1);
