@@ -1,6 +1,6 @@
-//! Goal: what people type and read. Method: each file in `tests/cmd` is a session with the real binary, one behaviour each.
+//! Goal: what people type and read. Method: each file in `tests/cmd` is typed to the real binary, one behaviour each.
 
 #[test]
-fn sessions_go_as_written() {
+fn commands_go_as_written() {
     trycmd::TestCases::new().case("tests/cmd/*.trycmd").case("tests/cmd/*.toml");
 }

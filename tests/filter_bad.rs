@@ -134,6 +134,30 @@ fn a_line_is_too_long_from_one_byte_above_the_limit_on() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_lines_length() {
+    // With the mark, the first read of a file ends right before the newline.
+    let limit = (256 << 10) - 3;
+    let dir = dir();
+    for (bytes, too_long) in [(limit, 0), (limit + 1, 1)] {
+        let line = format!("{{\"id\":1,\"p\":\"{}\"}}\n", "z".repeat(bytes - 15));
+        let path = filter::write(dir.path().join("in"), format!("\u{feff}{line}{}", events([2])));
+        let ran = filter_counted(&["--max-line", &limit.to_string(), &path], "");
+        assert_eq!(ran.report()["bad_reasons"]["too_long"], too_long, "{}", ran.err);
+        let explained = filter(&["explain", "--max-line", &limit.to_string(), &path], "");
+        assert_eq!(explained.text().matches("too_long").count(), too_long, "{}", explained.text());
+        assert!(explained.text().contains("line 2: ") && !explained.text().contains("line 3: "));
+    }
+    let ran = filter_counted(&["-k", "@line", "--max-line", "1"], "\u{feff}1\n1\n\u{feff}\n");
+    assert_eq!((ran.count("duplicate"), &ran.report()["bad_reasons"]["too_long"]), (1, &1.into()));
+    let mut running = filter::Running::start(&["-k", "@line", "--max-line", "1", "--on-bad", "drop"]);
+    for byte in "\u{feff}1\n".bytes() {
+        running.write([byte]);
+    }
+    assert_eq!(running.line(), "\u{feff}1\n");
+    assert!(running.end().0.success());
+}
+
+#[test]
 fn over_long_lines_go_where_bad_lines_go_in_one_piece() {
     let dir = dir();
     let rejects = dir.path().join("rejects");

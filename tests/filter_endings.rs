@@ -63,6 +63,52 @@ fn a_full_disk_is_74_and_says_where() {
 }
 
 #[test]
+fn what_could_not_be_written_is_not_called_passed_or_diverted() {
+    let long = format!("{}\n", "x".repeat(2_000));
+    for input in [events([1]) + "bad\n", events([1]) + &long] {
+        let args = ["--report", "json", "--max-line", "1000", "--on-bad", "divert", "--rejects", "/dev/full"];
+        let ran = filter(&args, input);
+        assert_eq!((ran.code, ran.text()), (Some(74), events([1]).as_str()));
+        assert_eq!((ran.count("bad"), ran.count("diverted"), ran.count("delivered")), (1, 0, 1), "{}", ran.err);
+        assert_eq!(ran.report()["balanced"], true);
+    }
+    for input in ["bad\n", &long] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("open");
+        let dir = dir();
+        let path = write(dir.path().join("in"), input);
+        let args = ["--report", "json", "--max-line", "1000", &path];
+        let ran = Ran::from(dedupd(args).stdout(full).output().expect("it ends"));
+        assert_eq!((ran.code, ran.count("bad"), ran.count("passed")), (Some(74), 1, 0), "{}", ran.err);
+    }
+}
+
+/// A socket that holds `bytes` and then fails, because its other end left without reading what was sent to it.
+fn reset_after(bytes: &str) -> std::os::fd::OwnedFd {
+    let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
+    std::io::Write::write_all(&mut theirs, b"never read").expect("written");
+    std::io::Write::write_all(&mut ours, bytes.as_bytes()).expect("written");
+    theirs.into()
+}
+
+#[test]
+fn an_input_that_fails_is_74_and_what_was_read_before_is_out() {
+    for threads in ["1", "4"] {
+        for (input, out) in [
+            (events([1, 2, 1]) + "{\"id", events([1, 2])),
+            (events(0..3_000), events(0..3_000)),
+            ("x".repeat(50_000), "x".repeat(50_000)),
+        ] {
+            let args = ["--report", "json", "--threads", threads, "--max-line", "1000"];
+            let ran = Ran::from(dedupd(args).stdin(reset_after(&input)).output().expect("it ends"));
+            assert_eq!(ran.code, Some(74), "{}", ran.err);
+            assert!(ran.err.contains("error[input]: cannot read standard input on: connection reset"), "{}", ran.err);
+            assert!(ran.text() == out, "{}", ran.err);
+            assert_eq!(ran.report()["balanced"], true);
+        }
+    }
+}
+
+#[test]
 fn an_input_that_cannot_be_opened_is_66_before_anything_is_written() {
     let dir = dir();
     let good = write(dir.path().join("in"), events([1]));
@@ -141,6 +187,9 @@ fn usage_errors_are_2_and_say_how_it_is_written() {
         (&["--max-memory", "1"], "too few"),
         (&["--threads", "0"], "--threads"),
         (&["--max-ids", "0"], "--max-ids"),
+        (&["--report-every", "0s"], "must not be 0"),
+        (&["--rejects", "-"], "--rejects needs a file of its own: name one, or ./- for a file called -"),
+        (&["--duplicates", "-"], "--duplicates needs a file of its own"),
         (&["--lateness", "1s"], "--time-field"),
         (&["--key", ""], "--key"),
         (&["-k", "@line", "-k", "id"], "--key"),

@@ -131,6 +131,55 @@ fn sighup_reopens_the_output_files() {
     assert_eq!(read(&duplicates), events([1, 1]), "a file that was not moved is continued");
 }
 
+#[test]
+fn sighup_does_not_tear_a_line_that_comes_in_parts() {
+    let dir = dir();
+    let [out, moved] = ["out", "out.1"].map(|name| dir.path().join(name));
+    let args = ["-v", "--report", "json", "--max-line", "1000", "-o", out.to_str().expect("UTF-8")];
+    let mut running = Running::start(&args);
+    let half = "x".repeat(5_000);
+    running.write(&half);
+    eventually("the first half is out", || holds(&out, &half));
+    std::fs::rename(&out, &moved).expect("moved");
+    running.signal(libc::SIGHUP);
+    // The report tells that the signal before it was answered.
+    running.signal(libc::SIGUSR1);
+    while !running.err_line().starts_with("{\"read\"") {}
+    running.write(&half);
+    eventually("the second half follows", || holds(&moved, &half.repeat(2)));
+    running.write("\n");
+    eventually("the files are reopened", || running.err_line().contains("info[reopened]"));
+    running.write(events([1]));
+    eventually("the next line is in the new file", || holds(&out, &events([1])));
+    assert!(running.end().0.success());
+    assert!(holds(&moved, &format!("{half}{half}\n")));
+}
+
+#[test]
+fn sighup_during_a_delivery_is_answered_after_it_though_nothing_more_comes() {
+    let dir = dir();
+    let duplicates = dir.path().join("duplicates");
+    let args = ["-v", "--report", "json", "--threads", "1", "--duplicates", duplicates.to_str().expect("UTF-8")];
+    let (mut child, stdin, mut stdout) = stuck(&args);
+    let (said, err) = std::sync::mpsc::channel();
+    let stderr = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    std::thread::spawn(move || {
+        std::io::BufRead::lines(stderr).map_while(Result::ok).try_for_each(|line| said.send(line))
+    });
+    let line = || err.recv_timeout(filter::DEADLINE).expect("a line in time");
+    let pid = i32::try_from(child.id()).expect("a pid");
+    for signal in [libc::SIGHUP, libc::SIGUSR1] {
+        // SAFETY: the child is ours and not waited for yet.
+        unsafe { libc::kill(pid, signal) };
+    }
+    while !line().starts_with("{\"read\"") {}
+    let taking = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    while !line().contains("info[reopened]") {}
+    drop(stdin);
+    assert!(filter::wait(&mut child).success());
+    taking.join().expect("taken").expect("read");
+}
+
 /// Whether the file is there and holds this.
 fn holds(path: &std::path::Path, text: &str) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())

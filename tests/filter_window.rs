@@ -97,6 +97,57 @@ fn a_full_set_forgets_the_oldest_and_says_so() {
 }
 
 #[test]
+fn a_set_smaller_than_a_chunk_judges_every_event() {
+    let unique = events(0..400);
+    // Each id twice, one after the other: the second is known whatever was forgotten.
+    let repeated = events((0..400).flat_map(|id| [id, id]));
+    for threads in ["1", "4"] {
+        for _ in 0..20 {
+            for (limit, evicted) in [("64", 336), ("1", 399), ("2", 398)] {
+                let args = ["--max-ids", limit, "--threads", threads];
+                let ran = filter_counted(&args, &unique);
+                assert!(ran.text() == unique, "{limit} ids: {}", ran.err);
+                assert_eq!(ran.count("refused"), 0, "{limit} ids: {}", ran.err);
+                assert!(ran.count("evicted_early") >= evicted, "{limit} ids: {}", ran.err);
+                let ran = filter_counted(&args, &repeated);
+                assert!(ran.text() == unique, "{limit} ids: {}", ran.err);
+                assert_eq!((ran.count("duplicate"), ran.count("refused")), (400, 0), "{limit} ids: {}", ran.err);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_set_knows_the_newest_ids_across_reservations() {
+    let input = events((0..400).chain(390..400));
+    for _ in 0..20 {
+        let ran = filter_counted(&["--max-ids", "64"], &input);
+        assert!(ran.text() == events(0..400), "{}", ran.err);
+        assert_eq!((ran.count("duplicate"), ran.count("refused")), (10, 0));
+    }
+}
+
+#[test]
+fn in_event_time_a_set_smaller_than_a_chunk_makes_nothing_late() {
+    let input = timed(&(0..5_000).map(|n| (n, i64::from(n) + 1_000)).collect::<Vec<_>>());
+    let args = ["--time-field", "at", "--time-unit", "s", "--lateness", "1s", "--late", "drop"];
+    for (limit, evicted) in [("1000", 4_000), ("64", 4_936)] {
+        for threads in ["1", "4"] {
+            let ran = filter_counted(&[&args[..], &["--max-ids", limit, "--threads", threads]].concat(), &input);
+            assert!(ran.text() == input, "{}", ran.err);
+            assert_eq!((ran.count("late"), ran.count("refused")), (0, 0), "{}", ran.err);
+            assert!(ran.count("evicted_early") >= evicted, "{}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_set_with_little_memory_judges_every_event() {
+    let ran = filter_counted(&["--max-memory", "4MiB"], events(0..400_000));
+    assert_eq!((ran.count("first_seen"), ran.count("refused")), (400_000, 0), "{}", ran.err);
+}
+
+#[test]
 fn the_window_runs_by_the_clock() {
     let mut running = Running::start(&["-q", "--window", "1s"]);
     running.write(events([1]));

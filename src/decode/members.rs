@@ -17,7 +17,7 @@ use super::text::Text;
 /// ```
 #[must_use]
 pub fn member_paths(line: &[u8], limit: usize) -> Vec<String> {
-    let mut names = Names { line, open: Vec::new(), last: None, found: Vec::new(), limit };
+    let mut names = Names { line, open: Vec::new(), unnamed: 0, last: None, found: Vec::new(), limit };
     // An error ends the walk; what was seen before it is the answer.
     let _ = check::check(without_terminator(line), &mut Nesting::new(), &mut names);
     names.found
@@ -27,6 +27,8 @@ struct Names<'a> {
     line: &'a [u8],
     /// The name that leads into each open container; `None` for the document and for what is inside arrays.
     open: Vec<Option<Step>>,
+    /// How many of these are `None`.
+    unnamed: usize,
     last: Option<Step>,
     found: Vec<String>,
     limit: usize,
@@ -34,17 +36,18 @@ struct Names<'a> {
 
 impl Observer for Names<'_> {
     fn member(&mut self, _depth: usize, name: Text<'_>, value_at: usize) {
+        self.last = None;
+        // Inside an array, or nobody wants more: a line may have very many members, deep down.
+        if self.unnamed > 1 || self.found.len() >= self.limit {
+            return;
+        }
         let mut decoded = Vec::new();
-        self.last = match name.decode(&mut decoded, NAME_BYTES_MAX) {
-            Ok(()) => String::from_utf8(decoded).ok().map(|name| Step { name, index: None }),
-            Err(_) => None,
-        };
+        if name.decode(&mut decoded, NAME_BYTES_MAX).is_ok() {
+            self.last = String::from_utf8(decoded).ok().map(|name| Step { name, index: None });
+        }
         let container = matches!(self.line.get(value_at), Some(b'{' | b'['));
-        let steps = self.open.iter().skip(1).cloned().chain([self.last.clone()]).collect::<Option<Vec<_>>>();
-        if let Some(steps) = steps
-            && !container
-            && self.found.len() < self.limit
-        {
+        if let Some(last) = self.last.clone().filter(|_| !container) {
+            let steps = self.open.iter().flatten().cloned().chain([last]).collect();
             self.found.push(Path { steps }.to_string());
         }
     }
@@ -55,11 +58,13 @@ impl Observer for Names<'_> {
 
     fn open(&mut self, _depth: usize, _at: usize) {
         let name = self.last.take();
+        self.unnamed += usize::from(name.is_none());
         self.open.push(name);
     }
 
     fn close(&mut self, _depth: usize) {
-        self.open.pop();
+        let name = self.open.pop();
+        self.unnamed -= usize::from(name == Some(None));
     }
 }
 
@@ -82,5 +87,17 @@ mod tests {
         assert_eq!(member_paths(br#"{"a":1,"b":2,"c":3}"#, 2), ["a", "b"]);
         assert_eq!(member_paths(br#"{"a":[{"x":1},{"y":{"z":2}}],"b":{"":0}}"#, 9), ["/b/"]);
         assert_eq!(member_paths(br#"{"\u0061":true}"#, 9), ["a"]);
+    }
+
+    #[test]
+    fn very_many_members_deep_down_take_no_time() {
+        let deep = format!("{{\"{}\":", "n".repeat(200)).repeat(100);
+        let members = "{\"x\":0,\"x\":0,\"x\":0}".to_owned() + &",{\"x\":0,\"x\":0,\"x\":0}".repeat(100_000);
+        let in_array = format!("{deep}[{members}]{}", "}".repeat(100));
+        let started = std::time::Instant::now();
+        assert!(member_paths(in_array.as_bytes(), 24).is_empty());
+        let many = format!("{deep}{{\"x\":0{}}}{}", ",\"x\":0".repeat(300_000), "}".repeat(100));
+        assert_eq!(member_paths(many.as_bytes(), 24).len(), 24);
+        assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
     }
 }

@@ -170,7 +170,9 @@ impl<T: Send> Handoff<T> {
         if !self.has_emit() || !self.emitting.take() {
             return None;
         }
-        let item = self.ready.take(self.emitted.load(Ordering::Acquire));
+        // Asked again now that nobody else emits: whoever closed it while emitting left the role after that, so the item
+        // after the one that was given up on is not emitted.
+        let item = if self.is_closed() { None } else { self.ready.take(self.emitted.load(Ordering::Acquire)) };
         if item.is_none() {
             self.emitting.leave();
         }
@@ -259,9 +261,9 @@ impl<T: Send> Fill<'_, T> {
 
 impl<T: Send> Drop for Fill<'_, T> {
     fn drop(&mut self) {
+        self.handoff.close_if_panicking();
         self.handoff.recycle(self.item.take());
         self.handoff.filling.leave();
-        self.handoff.close_if_panicking();
     }
 }
 
@@ -299,11 +301,12 @@ pub struct Emit<'h, T: Send> {
 
 impl<T: Send> Drop for Emit<'_, T> {
     fn drop(&mut self) {
+        // Before the role is left, so whoever takes it next sees it.
+        self.handoff.close_if_panicking();
         let emitted = self.handoff.emitted.load(Ordering::Relaxed);
         self.handoff.emitted.store(emitted + 1, Ordering::Release);
         self.handoff.recycle(self.item.take());
         self.handoff.emitting.leave();
-        self.handoff.close_if_panicking();
     }
 }
 

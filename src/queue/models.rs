@@ -102,6 +102,33 @@ fn loom_closing_wakes_a_sleeper() {
 }
 
 #[test]
+fn loom_nothing_is_emitted_after_the_emit_that_closed() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let shared = Shared::new(2, 0);
+        let mut transforming = Vec::new();
+        for _ in 0..2 {
+            let Work::Fill(item) = shared.handoff.next() else { panic!("nothing else to do") };
+            item.submit();
+            let Work::Transform(item) = shared.handoff.next() else { panic!("transforming goes before filling") };
+            transforming.push(item);
+        }
+        let (Some(second), Some(first)) = (transforming.pop(), transforming.pop()) else { panic!("two of them") };
+        first.complete();
+        let Work::Emit(failing) = shared.handoff.next() else { panic!("emitting goes before transforming") };
+        second.complete();
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || assert!(matches!(shared.handoff.next(), Work::Done)))
+        };
+        shared.handoff.close();
+        drop(failing);
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn loom_what_a_stage_wrote_is_seen_by_the_next() {
     loom::model(|| {
         let handoff = Arc::new(Handoff::new([loom::cell::UnsafeCell::new(0)]));

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::log::LogFormat;
-use crate::quantity::{duration, nonzero_size, window};
+use crate::quantity::{duration, nonzero_duration, nonzero_size, window};
 
 /// Makes each event count once: reads events as lines of JSON and writes those whose ID was not seen within the window.
 ///
@@ -155,7 +155,7 @@ pub struct FilterArgs {
     pub report: ReportFormat,
 
     /// Print the report also this often.
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Reporting")]
+    #[arg(long, value_name = "DURATION", value_parser = nonzero_duration, help_heading = "Reporting")]
     pub report_every: Option<Duration>,
 
     /// Show progress from the start; without it a long run on a terminal does.
@@ -240,7 +240,7 @@ Exit codes:
   2   usage
   65  a bad line under `fail`
   66  an input cannot be opened
-  70  the books do not balance (a bug: please report)
+  70  a bug: the books do not balance, or a panic (please report)
   73  an output cannot be created
   74  reading or writing failed
 

@@ -21,6 +21,9 @@ pub struct Config {
     pub duplicates: Option<PathBuf>,
     pub reading: Reading,
     pub policy: Policy,
+    /// The most ids that are reserved together. Reserved ids cannot be forgotten to make room, so they may not fill the
+    /// set.
+    pub ids_together_max: usize,
     pub threads: usize,
     pub drain_timeout: Duration,
     pub reporting: Reporting,
@@ -49,8 +52,6 @@ pub struct Policy {
     pub bad: Action,
     pub missing: Action,
     pub late: Action,
-    /// New ids are refused when a limit is reached, rather than old ones forgotten.
-    pub refuses: bool,
     /// Repeats start the window again.
     pub extends: bool,
 }
@@ -73,6 +74,12 @@ pub struct Reporting {
 impl Config {
     pub fn new(args: &FilterArgs) -> Result<Self, Failure> {
         let policy = Policy::new(args)?;
+        for (flag, path) in [("--rejects", &args.rejects), ("--duplicates", &args.duplicates)] {
+            if path.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+                let what = "needs a file of its own: name one, or ./- for a file called -";
+                return Err(Failure::usage(format!("{flag} {what}")));
+            }
+        }
         Ok(Self {
             inputs: inputs(&args.keys),
             output: args.output.clone().filter(|path| path.as_os_str() != "-"),
@@ -80,6 +87,7 @@ impl Config {
             duplicates: args.duplicates.clone(),
             reading: Reading::new(&args.keys)?,
             policy,
+            ids_together_max: ids_together_max(args.max_ids, memory_limit(args)),
             threads: args.threads.map_or_else(default_threads, usize::from),
             drain_timeout: args.drain_timeout,
             reporting: Reporting { format: args.report, every: args.report_every, progress: args.progress },
@@ -102,10 +110,7 @@ impl Policy {
             Some((flag, _)) if args.rejects.is_none() => {
                 Err(Failure::usage(format!("{flag} divert needs to know where to: add --rejects FILE")))
             }
-            _ => {
-                let refuses = args.when_full == WhenFullArg::Refuse;
-                Ok(Self { bad, missing, late, refuses, extends: args.keys.extend })
-            }
+            _ => Ok(Self { bad, missing, late, extends: args.keys.extend }),
         }
     }
 
@@ -136,18 +141,28 @@ impl Reading {
 
 /// The set that the flags ask for.
 pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
-    let limit = args.max_memory.or_else(memory::default_limit);
     let mut builder = window(&args.keys).when_full(match args.when_full {
         WhenFullArg::EvictOldest => WhenFull::EvictOldest,
         WhenFullArg::Refuse => WhenFull::Refuse,
     });
-    if let Some(bytes) = limit {
+    if let Some(bytes) = memory_limit(args) {
         builder = builder.max_memory(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
     if let Some(ids) = args.max_ids {
         builder = builder.max_ids(usize::try_from(ids).unwrap_or(usize::MAX));
     }
     builder.build().map_err(|error| refused(&error))
+}
+
+fn memory_limit(args: &FilterArgs) -> Option<u64> {
+    args.max_memory.or_else(memory::default_limit)
+}
+
+/// At most half of what the set holds under its limits, so that the ids before a batch can make room for it.
+fn ids_together_max(max_ids: Option<u64>, max_memory: Option<u64>) -> usize {
+    let by_ids = max_ids.map_or(u64::MAX, |ids| ids / 2);
+    let by_memory = max_memory.map_or(u64::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
+    usize::try_from(by_ids.min(by_memory).max(1)).unwrap_or(usize::MAX)
 }
 
 /// A set without limits, for `explain`.
@@ -215,5 +230,7 @@ fn default_threads() -> usize {
 
 /// More do not help: writing in order is one thread's part.
 const THREADS_BY_DEFAULT_MAX: usize = 4;
+/// Some times what an ID takes.
+const BYTES_PER_RESERVED_ID: u64 = 128;
 /// Places in a chunk are 32 bits.
 const LINE_BYTES_LIMIT: usize = 1 << 30;

@@ -17,8 +17,8 @@ pub enum Exit {
     BadInput = 65,
     /// An input cannot be opened.
     NoInput = 66,
-    /// The books do not balance: a bug.
-    Unbalanced = 70,
+    /// A bug: the books do not balance, or a panic.
+    Bug = 70,
     /// An output cannot be created.
     CannotCreate = 73,
     /// Reading or writing failed.
@@ -43,6 +43,11 @@ pub struct Failure {
 impl Failure {
     pub fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
         Self { exit, code, message: message.into() }
+    }
+
+    /// What a panic comes to; it was told where it happened.
+    pub fn panic() -> Self {
+        Self::new(Exit::Bug, "panic", "stopped by a panic, which is a bug: please report it")
     }
 
     pub fn usage(message: impl Into<String>) -> Self {

@@ -57,14 +57,14 @@ impl<W: Write> Explainer<W> {
         let mut line = Vec::new();
         for number in 1_u64.. {
             line.clear();
-            // One byte for the newline, one to see that the line is too long.
-            let limit = self.reading.line_bytes_max as u64 + 2;
+            // One byte for the newline, one to see that the line is too long; the first may have a byte order mark.
+            let limit = self.reading.line_bytes_max as u64 + if number == 1 { 5 } else { 2 };
             let count = lines.by_ref().take(limit).read_until(b'\n', &mut line).map_err(Stopped::Reading)?;
             if count == 0 {
                 break;
             }
             let text = if number == 1 { &line[strip_bom(&line)..] } else { &line[..] };
-            let content_bytes = line.len() - usize::from(line.ends_with(b"\n"));
+            let content_bytes = text.len() - usize::from(text.ends_with(b"\n"));
             let said = if content_bytes > self.reading.line_bytes_max {
                 if !line.ends_with(b"\n") {
                     lines.skip_until(b'\n').map_err(Stopped::Reading)?;

@@ -11,6 +11,7 @@ mod quantity;
 mod stdio;
 
 use std::io::{IsTerminal, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -23,7 +24,8 @@ use crate::log::{Log, LogFormat};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = Log { format: cli.filter.log_format, quiet: cli.filter.quiet, verbose: cli.filter.verbose };
-    match run(&cli) {
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| run(&cli))).unwrap_or_else(|_| Err(Failure::panic()));
+    match ran {
         Ok(exit) => exit.into(),
         Err(failure) => {
             log.error(failure.code, &failure.message);

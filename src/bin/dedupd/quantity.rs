@@ -60,6 +60,13 @@ pub fn nonzero_size(text: &str) -> Result<u64, String> {
     }
 }
 
+pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("the duration must not be 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
 /// Writes a duration as [`duration`] reads it, in its two largest units.
 pub fn show_duration(duration: Duration) -> String {
     if duration == Duration::MAX {

@@ -115,7 +115,7 @@ impl Object<'_> {
                 let note = if self.unusual { r#"retry of {\"id\": \"evt_0\"}\\"# } else { "retry of another one" };
                 write!(out, r#"{{"id":"evt_{other}","note":"{note}"}}"#)
             }
-            Value::Session => {
+            Value::Visit => {
                 let depth = if self.unusual { r#","ids":[],"depth":[[[{"id":[1,-2.5e-3]}]]]"# } else { "" };
                 let created = Rfc3339(created(number));
                 write!(out, r#"{{"attributes":{{"mfa":"true","created":"{created}"}},"issuer":{{}}{depth}}}"#)
@@ -144,7 +144,7 @@ enum Value {
     Charge,
     Request,
     Neighbour,
-    Session,
+    Visit,
     Filler,
 }
 
@@ -168,7 +168,7 @@ fn members(shape: Shape) -> &'static [Member] {
         ],
         Shape::Audit => &[
             ("eventVersion", Value::Kind(&["1.05", "1.08"])),
-            ("userIdentity", Value::Session),
+            ("userIdentity", Value::Visit),
             ("errorCode", Value::Literal(&["null", "\"AccessDenied\"", "\"\""])),
             ("requestParameters", Value::Filler),
             ("resources", Value::Neighbour),

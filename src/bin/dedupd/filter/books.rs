@@ -61,6 +61,15 @@ impl Books {
         }
     }
 
+    /// Takes back that an event was passed or diverted, which failed.
+    pub fn take_back(&mut self, action: Action) {
+        match action {
+            Action::Pass => self.passed -= 1,
+            Action::Divert => self.diverted -= 1,
+            Action::Drop | Action::Fail => {}
+        }
+    }
+
     pub fn bad_by(&self, reason: BadReason) -> u64 {
         self.bad[reason as usize]
     }

@@ -1,6 +1,6 @@
 //! What the threads of a run tell each other apart from chunks: stop, reopen, why it failed, how it stands.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
@@ -14,7 +14,8 @@ use crate::exit::Failure;
 pub struct Control {
     /// Read no more. Written by the signal thread and by a worker that failed, read by the reader; orders nothing else.
     stop: AtomicBool,
-    /// Reopen the outputs. Written by the signal thread, taken by the writer; orders nothing else.
+    /// Reopen the outputs. Written by the signal thread, taken by the writer. With fences, so that it is not overlooked by
+    /// both: who asks finds the writer free, or whoever has it finds this when they leave it.
     reopen: AtomicBool,
     /// Gets the reader out of its wait.
     waker: Waker,
@@ -49,6 +50,13 @@ impl Control {
 
     pub fn ask_to_reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether somebody asked; to be asked after the writer was left.
+    pub fn wants_reopen(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.reopen.load(Ordering::Relaxed)
     }
 
     pub fn take_reopen(&self) -> bool {

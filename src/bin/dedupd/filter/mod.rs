@@ -22,6 +22,7 @@ mod watch;
 mod write;
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -88,25 +89,38 @@ impl Run<'_> {
         let (ended, watch_end) = mpsc::channel::<()>();
         thread::scope(|scope| {
             let spawn = |name: String| thread::Builder::new().name(name);
-            let answering = spawn("dedupd-signal-0".to_owned())
-                .spawn_scoped(scope, || signals::answer(signals, &self, self.config.drain_timeout, self.config.log));
+            let answer = || self.guard(|| signals::answer(signals, &self, self.config.drain_timeout, self.config.log));
+            // Before any other: without it, signals would do nothing at all.
+            let answering = spawn("dedupd-signal-0".to_owned()).spawn_scoped(scope, answer);
+            answering.map_err(|error| system_failure(&error))?;
             if watch::is_wanted(self.config) {
                 // Without its thread there is nothing to look at; the events are filtered all the same.
                 let _ = spawn("dedupd-watch-0".to_owned())
-                    .spawn_scoped(scope, move || watch::watch(self, self.config, &watch_end));
+                    .spawn_scoped(scope, move || self.guard(|| watch::watch(self, self.config, &watch_end)));
             }
             let workers: Vec<_> = (1..self.config.threads)
-                .map_while(|n| spawn(format!("dedupd-worker-{n}")).spawn_scoped(scope, || self.work()).ok())
+                .map_while(|n| {
+                    spawn(format!("dedupd-worker-{n}")).spawn_scoped(scope, || self.guard(|| self.work())).ok()
+                })
                 .collect();
-            self.work();
+            self.guard(|| self.work());
             for worker in workers {
-                // A panic was printed where it happened; the scope passes it on.
+                // Its panics are dealt with.
                 let _ = worker.join();
             }
             signals_end.close();
-            drop((answering, ended));
-        });
+            drop(ended);
+            Ok(())
+        })?;
         self.end()
+    }
+
+    /// Does a thread's part. When it panics, which was told where it happened, everybody ends: the others may wait for this
+    /// thread, or for input that never comes.
+    fn guard(&self, part: impl FnOnce()) {
+        if panic::catch_unwind(AssertUnwindSafe(part)).is_err() {
+            self.give_up(Failure::panic().into());
+        }
     }
 
     /// A worker's loop.
@@ -133,8 +147,24 @@ impl Run<'_> {
     }
 
     fn write(&self, chunk: &Chunk) {
-        let written = lock(&self.writer).write(chunk);
-        if let Err(stop) = written {
+        let mut writer = lock(&self.writer);
+        // The signal thread may have given up just before.
+        if !self.handoff.is_closed()
+            && let Err(stop) = writer.write(chunk)
+        {
+            self.give_up(stop);
+        }
+        drop(writer);
+        if self.control.wants_reopen() {
+            self.reopen_now();
+        }
+    }
+
+    /// Opens the output files again, unless somebody is writing, who does it then.
+    fn reopen_now(&self) {
+        if let Ok(mut writer) = self.writer.try_lock()
+            && let Err(stop) = writer.reopen_if_asked()
+        {
             self.give_up(stop);
         }
     }
@@ -155,7 +185,7 @@ impl Run<'_> {
         }
         let books = self.control.books();
         if !books.balance() {
-            return Err(Failure::new(Exit::Unbalanced, "unbalanced", format!("the books do not balance: {books:?}")));
+            return Err(Failure::new(Exit::Bug, "unbalanced", format!("the books do not balance: {books:?}")));
         }
         match self.control.take_failure() {
             Some(failure) => Err(failure),
@@ -182,12 +212,7 @@ impl Answer for &Run<'_> {
 
     fn reopen(&self) {
         self.control.ask_to_reopen();
-        // When somebody is writing, it is done before the next chunk.
-        if let Ok(mut writer) = self.writer.try_lock()
-            && let Err(stop) = writer.reopen_if_asked()
-        {
-            self.give_up(stop);
-        }
+        self.reopen_now();
     }
 }
 
@@ -197,3 +222,50 @@ fn system_failure(error: &io::Error) -> Failure {
 
 /// One to be filled while the others are worked on, one to wait its turn.
 const SPARE_CHUNKS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use clap::Parser as _;
+    use dedupd::{Clock, SystemClock, Timestamp};
+
+    use super::*;
+    use crate::args::Cli;
+
+    /// Panics when it is asked for the first time.
+    #[derive(Debug, Default)]
+    struct Broken {
+        asked: AtomicBool,
+    }
+
+    impl Clock for Broken {
+        fn now(&self) -> Timestamp {
+            assert!(self.asked.swap(true, Ordering::Relaxed), "on purpose");
+            SystemClock::new().now()
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_a_run_whose_input_stays_open() {
+        for threads in ["1", "2", "4"] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (input, mut to_input) = io::pipe().expect("a pipe");
+            let path = format!("/proc/self/fd/{}", input.as_raw_fd());
+            let out = dir.path().join("out");
+            let cli =
+                Cli::parse_from(["dedupd", "-q", "--threads", threads, "-o", out.to_str().expect("UTF-8"), &path]);
+            let config = Config::new(&cli.filter).expect("a good command line");
+            let dedup = Deduplicator::builder().clock(Broken::default()).housekeeping(false).build().expect("a set");
+            let (ended, end) = mpsc::channel();
+            let running = thread::spawn(move || ended.send(run(&config, &dedup).map_err(|failure| failure.exit)));
+            to_input.write_all(b"{\"id\":1}\n").expect("written");
+            assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(Err(Exit::Bug)), "{threads} threads");
+            running.join().expect("it ends").expect("told");
+            assert!(std::fs::read(out).expect("a file").is_empty());
+        }
+    }
+}

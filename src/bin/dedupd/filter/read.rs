@@ -28,6 +28,8 @@ pub struct Reader {
     /// In the middle of a line that is longer than allowed.
     in_long_line: bool,
     line_bytes_max: usize,
+    /// Why reading ends, once what was read before is passed on.
+    failed: Option<Failure>,
     poll: Poll,
     events: Events,
     control: Arc<Control>,
@@ -51,6 +53,8 @@ enum Step {
     InputEnd,
     /// There is no other, or the reader was told to stop.
     End,
+    /// Reading failed; why is told at the next filling.
+    Failed,
 }
 
 impl Reader {
@@ -63,6 +67,7 @@ impl Reader {
             offset: 0,
             in_long_line: false,
             line_bytes_max,
+            failed: None,
             poll,
             events: Events::with_capacity(8),
             control,
@@ -70,8 +75,12 @@ impl Reader {
         }
     }
 
-    /// Fills `chunk` with what comes next.
+    /// Fills `chunk` with what comes next. What was read before an error is passed on before it.
     pub fn fill(&mut self, chunk: &mut Chunk) -> Result<Filled, Failure> {
+        if let Some(failure) = self.failed.take() {
+            self.warn_unfinished(self.tail.len());
+            return Err(failure);
+        }
         chunk.reset(CHUNK_BYTES);
         chunk.append(&self.tail);
         self.tail.clear();
@@ -86,12 +95,12 @@ impl Reader {
         let mut end = after_last_newline(chunk.bytes());
         loop {
             let before = chunk.bytes().len();
-            match self.step(chunk)? {
+            match self.step(chunk, end.is_some())? {
                 Step::Bytes => {
                     end = after_last_newline(&chunk.bytes()[before..]).map(|at| before + at).or(end);
                     match end {
                         Some(end) if self.is_enough(chunk, started) => return Ok(self.pass(chunk, end, Shape::Lines)),
-                        None if chunk.bytes().len() > self.line_bytes_max => {
+                        None if self.is_too_long(chunk.bytes()) => {
                             self.in_long_line = true;
                             return Ok(self.pass(chunk, chunk.bytes().len(), Shape::Part { first: true }));
                         }
@@ -105,8 +114,17 @@ impl Reader {
                 Step::InputEnd if chunk.is_empty() => self.offset = 0,
                 Step::InputEnd => return Ok(self.pass_last(chunk, Shape::Lines)),
                 Step::End => return Ok(self.stop(chunk, end)),
+                Step::Failed => return Ok(self.pass(chunk, end.unwrap_or(0), Shape::Lines)),
             }
         }
+    }
+
+    /// Whether `bytes`, in which no line ends, begin a line that is longer than allowed. A byte order mark, or what has
+    /// come of it, is no part of it.
+    fn is_too_long(&self, bytes: &[u8]) -> bool {
+        let mark = &bytes[..bytes.len().min(BYTE_ORDER_MARK.len())];
+        let has_mark = self.offset == 0 && BYTE_ORDER_MARK.starts_with(mark);
+        bytes.len() - if has_mark { mark.len() } else { 0 } > self.line_bytes_max
     }
 
     /// Passes on the next part of a line that is too long. [`Filled::End`] says that the line has ended without any.
@@ -122,8 +140,9 @@ impl Reader {
             if scanned >= CHUNK_BYTES {
                 return Ok(self.pass(chunk, scanned, part));
             }
-            match self.step(chunk)? {
+            match self.step(chunk, scanned > 0)? {
                 Step::Bytes => {}
+                Step::Failed => return Ok(self.pass(chunk, scanned, part)),
                 Step::Idle if scanned == 0 => self.wait()?,
                 Step::Idle => return Ok(self.pass(chunk, scanned, part)),
                 Step::InputEnd | Step::End => {
@@ -138,8 +157,19 @@ impl Reader {
         }
     }
 
-    /// Opens the next input when none is open, and reads once.
-    fn step(&mut self, chunk: &mut Chunk) -> Result<Step, Failure> {
+    /// Opens the next input when none is open, and reads once. When that fails while the chunk has something to pass on,
+    /// the failure waits.
+    fn step(&mut self, chunk: &mut Chunk, has_some: bool) -> Result<Step, Failure> {
+        match self.read(chunk) {
+            Err(failure) if has_some => {
+                self.failed = Some(failure);
+                Ok(Step::Failed)
+            }
+            step => step,
+        }
+    }
+
+    fn read(&mut self, chunk: &mut Chunk) -> Result<Step, Failure> {
         if self.control.is_stopping() {
             return Ok(Step::End);
         }
@@ -216,11 +246,14 @@ impl Reader {
         if let Some(end) = end {
             return self.pass(chunk, end, Shape::Lines);
         }
-        if !chunk.is_empty() {
-            let bytes = chunk.bytes().len();
+        self.warn_unfinished(chunk.bytes().len());
+        Filled::End
+    }
+
+    fn warn_unfinished(&self, bytes: usize) {
+        if bytes > 0 && !self.in_long_line {
             self.log.warning("unfinished_line", format!("stopped {bytes} bytes into a line, which is not written"));
         }
-        Filled::End
     }
 
     fn failure(&self, error: &std::io::Error) -> Failure {
@@ -239,5 +272,6 @@ const INPUT: Token = Token(0);
 pub const WAKER: Token = Token(1);
 /// Large enough that a chunk's overhead does not matter, small enough to stay in the cache on its way through.
 pub const CHUNK_BYTES: usize = 256 << 10;
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// A source that never pauses is not waited for longer than this.
 const FILL_MAX: Duration = Duration::from_millis(1);

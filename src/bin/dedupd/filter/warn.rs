@@ -57,7 +57,7 @@ impl Warnings {
 
     /// Keeps an eye on whether the ID is there at all.
     pub fn chunk(&mut self, chunk: &Chunk, end: usize, books: &Books) {
-        if self.id_found {
+        if self.id_found || self.log.quiet {
             return;
         }
         let lines = &chunk.lines[..end.min(chunk.lines.len())];

@@ -14,7 +14,7 @@ use super::control::{Control, lock};
 use super::fate::{Batch, Fate, Fated, Target};
 use super::output::{Output, Outputs};
 use super::warn::Warnings;
-use crate::config::{Action, Config};
+use crate::config::{Action, Config, Policy};
 use crate::exit::{Exit, Failure, cause};
 
 pub struct Writer<'a> {
@@ -30,10 +30,10 @@ pub struct Writer<'a> {
     /// Lines of that input before the present chunk.
     lines_before: u64,
     routes: Routes,
-    /// The most ids that are reserved together: what the set had room for when it last had too little.
-    ids_max: usize,
     /// What becomes of the line that is coming in parts.
     long_line: Action,
+    /// Its end has not come yet.
+    in_long_line: bool,
 }
 
 /// Why writing ends.
@@ -71,13 +71,14 @@ impl<'a> Writer<'a> {
             input: 0,
             lines_before: 0,
             routes: Routes::default(),
-            ids_max: usize::MAX,
             long_line: Action::Pass,
+            in_long_line: false,
         }
     }
 
     /// Judges and delivers a chunk; what is not out is not committed.
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
+        self.in_long_line &= chunk.shape == Shape::Part { first: false };
         self.reopen_if_asked()?;
         if chunk.input != self.input || chunk.offset == 0 {
             (self.input, self.lines_before) = (chunk.input, 0);
@@ -91,8 +92,9 @@ impl<'a> Writer<'a> {
         written
     }
 
+    /// Not in the middle of a line: it would be torn across two files.
     pub fn reopen_if_asked(&mut self) -> Result<(), Stop> {
-        if self.control.take_reopen() {
+        if !self.in_long_line && self.control.take_reopen() {
             self.outputs.reopen()?;
             self.config.log.info("reopened", "the output files were reopened");
         }
@@ -126,12 +128,13 @@ impl<'a> Writer<'a> {
         chunk.bad.iter().filter(fails).min_by_key(|(line, _)| *line).copied()
     }
 
-    /// The lines after `last`: all of the chunk, or as many as the set has room for; in event time those within one window,
-    /// so that a repeat within the batch is a duplicate for certain.
+    /// The lines after `last`: all of the chunk, or as many as may be reserved together; in event time those within one
+    /// window, so that a repeat within the batch is a duplicate for certain.
     fn next_batch(&self, chunk: &Chunk, last: &Batch, end: usize) -> Batch {
         let (first_line, first_id) = (last.lines.end, last.ids.end);
         let (mut id, mut times) = (first_id, (Timestamp::MAX, Timestamp::MIN));
-        if chunk.timed.is_empty() && self.ids_max >= chunk.ids.len() && end == chunk.lines.len() {
+        let ids_max = self.config.ids_together_max;
+        if chunk.timed.is_empty() && chunk.ids.len() - first_id <= ids_max && end == chunk.lines.len() {
             return Batch { lines: first_line..end, ids: first_id..chunk.ids.len() };
         }
         for line in first_line..end {
@@ -142,7 +145,7 @@ impl<'a> Writer<'a> {
                 times = (times.0.min(*time), times.1.max(*time));
             }
             let spread = id > first_id && times.1.saturating_since(times.0) >= self.dedup.window();
-            if spread || id - first_id >= self.ids_max {
+            if spread || id - first_id >= ids_max {
                 return Batch { lines: first_line..line, ids: first_id..id };
             }
             id += 1;
@@ -150,17 +153,28 @@ impl<'a> Writer<'a> {
         Batch { lines: first_line..end, ids: first_id..id }
     }
 
-    /// Judges, delivers and commits `batch`, or as much of it as the set has room for. Returns what that was.
+    /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking again
+    /// would be about events that are older than those that came after them. Returns the batch.
     fn write_batch(&mut self, chunk: &Chunk, batch: Batch) -> Result<Batch, Stop> {
-        let (batch, reserved) = self.reserve_some(chunk, batch);
+        let reserved = self.reserve(chunk, &batch);
         let before = self.books.clone();
         self.route(chunk, &batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
         if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
             let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
             return Err(self.delivery_failed(chunk, &batch, &before, verdicts, error));
         }
-        side(&mut self.outputs.rejects, chunk, &self.routes.rejects)?;
-        side(&mut self.outputs.duplicates, chunk, &self.routes.duplicates)?;
+        if let Some(rejects) = &mut self.outputs.rejects
+            && let Err(error) = rejects.sink.write_lines(chunk.bytes(), &self.routes.rejects)
+        {
+            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
+            let out = lines_out(chunk, &batch, verdicts, self.config.policy, Target::Rejects, &error).count();
+            self.books.diverted = before.diverted + out as u64;
+            return Err(stop(rejects, error));
+        }
+        if let Some(duplicates) = &mut self.outputs.duplicates {
+            let written = duplicates.sink.write_lines(chunk.bytes(), &self.routes.duplicates);
+            written.map_err(|error| stop(duplicates, error))?;
+        }
         if let Ok(reserved) = reserved {
             let repeats = self.repeats_that_extend(chunk, &batch, &reserved);
             reserved.commit().map_err(|error| Failure::new(Exit::Io, error.code(), error.to_string()))?;
@@ -170,30 +184,6 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(batch)
-    }
-
-    /// Reserves the ids of `batch`. Pending ids cannot be forgotten to make room, so when there is no room for all, the
-    /// batch is cut before the first without; once that is committed, there is.
-    fn reserve_some(&mut self, chunk: &Chunk, mut batch: Batch) -> (Batch, Result<Reservation, Unjudged>) {
-        loop {
-            let reserved = self.reserve(chunk, &batch);
-            if self.config.policy.refuses {
-                return (batch, reserved);
-            }
-            let full = |verdict: &ReserveVerdict| *verdict == ReserveVerdict::Unjudged(Unjudged::Full);
-            let room = reserved.as_ref().ok().and_then(|reserved| reserved.verdicts().iter().position(full));
-            match room {
-                None => self.ids_max = self.ids_max.saturating_mul(2),
-                Some(0) => {}
-                Some(ids) => {
-                    self.ids_max = ids;
-                    let before = Batch { lines: 0..batch.lines.start, ids: 0..batch.ids.start };
-                    batch = self.next_batch(chunk, &before, batch.lines.end);
-                    continue;
-                }
-            }
-            return (batch, reserved);
-        }
     }
 
     /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
@@ -245,6 +235,7 @@ impl<'a> Writer<'a> {
     }
 
     fn write_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
+        self.in_long_line = !chunk.bytes().ends_with(b"\n");
         if first {
             let bad = Bad { reason: BadReason::TooLong, offset: 0, what: "the line is longer than --max-line" };
             self.long_line = self.config.policy.bad;
@@ -265,7 +256,11 @@ impl<'a> Writer<'a> {
         };
         let Some(target) = target else { return Ok(()) };
         let begun = if first { target.sink.end_line() } else { Ok(()) };
-        begun.and_then(|()| target.sink.write_part(chunk.bytes())).map_err(|error| stop(target, error))
+        let Err(error) = begun.and_then(|()| target.sink.write_part(chunk.bytes())) else { return Ok(()) };
+        let stop = stop(target, error);
+        // The line was counted when it began; it is not out whole.
+        self.books.take_back(self.long_line);
+        Err(stop)
     }
 
     /// Corrects the books for what did not get out, and says why writing ends.
@@ -278,14 +273,7 @@ impl<'a> Writer<'a> {
         error: SinkError,
     ) -> Stop {
         let (mut delivered, mut passed) = (before.delivered, before.passed);
-        let mut left = match &error {
-            SinkError::Io { bytes, .. } => *bytes,
-            _ => 0,
-        };
-        let out = batch.fates(chunk, verdicts).filter(|f| f.fate.target(&self.config.policy) == Target::Output);
-        for Fated { bytes, fate, .. } in out {
-            let Some(after) = left.checked_sub(bytes.len() as u64) else { break };
-            left = after;
+        for fate in lines_out(chunk, batch, verdicts, self.config.policy, Target::Output, &error) {
             delivered += u64::from(fate == Fate::FirstSeen);
             passed += u64::from(!matches!(fate, Fate::FirstSeen | Fate::Blank));
         }
@@ -337,10 +325,24 @@ impl Routes {
     }
 }
 
-/// Writes what goes elsewhere than to the output, if anybody asked for it.
-fn side(target: &mut Option<Output>, chunk: &Chunk, runs: &[Range<usize>]) -> Result<(), Stop> {
-    let Some(target) = target else { return Ok(()) };
-    target.sink.write_lines(chunk.bytes(), runs).map_err(|error| stop(target, error))
+/// The fates of those lines for `target` that were out whole when writing failed.
+fn lines_out<'c>(
+    chunk: &'c Chunk,
+    batch: &Batch,
+    verdicts: &'c [ReserveVerdict],
+    policy: Policy,
+    target: Target,
+    error: &SinkError,
+) -> impl Iterator<Item = Fate> + use<'c> {
+    let mut left = match error {
+        SinkError::Io { bytes, .. } => *bytes,
+        _ => 0,
+    };
+    let lines = batch.fates(chunk, verdicts).filter(move |line| line.fate.target(&policy) == target);
+    lines.map_while(move |line| {
+        left = left.checked_sub(line.bytes.len() as u64)?;
+        Some(line.fate)
+    })
 }
 
 fn stop(target: &Output, error: SinkError) -> Stop {
