@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dedupd::decode::{Content, Decoder, Engine, KeySpec};
@@ -25,6 +26,7 @@ fn decode(criterion: &mut Criterion) {
         let (buffer, ids) = lines(*layout);
         let mut group = criterion.benchmark_group(format!("decode/{name}"));
         group.throughput(Throughput::Elements(LINES as u64));
+        group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2)).sample_size(30);
         for (subject, find) in SUBJECTS {
             let mut found = Vec::new();
             find(&buffer, &mut |id| found.push(String::from_utf8_lossy(id).into_owned()));
