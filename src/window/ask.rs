@@ -52,8 +52,35 @@ impl Held<'_> {
         self.open(segment).ask(Stored::of(question.fingerprint), &tab.common)
     }
 
-    /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
+    /// Processing time: answers one question, the common ones in few instructions.
     #[inline]
+    pub(super) fn ask_one(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
+        let Era { newest, horizon } = self.core.era;
+        let segment = slot.segment();
+        let state = act.state();
+        if segment.has_lines() & (newest - slot.cleaned() <= CLEAN_AFTER) && self.has_room_at_hand(state) {
+            let (mark, extend) = (Mark::new(state, newest), self.common.extend);
+            let common = Common { newest, age_max: newest - horizon, mark, extend };
+            match self.open(segment).ask(Stored::of(fingerprint), &common) {
+                Quick::New => {
+                    self.use_room_at_hand(state);
+                    self.count(state, newest);
+                    self.note(Answer::New);
+                    return Answer::New;
+                }
+                Quick::Seen => {
+                    self.note(Answer::Seen);
+                    return Answer::Seen;
+                }
+                Quick::Unusual => {}
+            }
+        }
+        self.ask(slot, fingerprint, act)
+    }
+
+    /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
+    #[cold]
+    #[inline(never)]
     pub(super) fn ask(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
         let answer = self.judge(slot, fingerprint, act);
         self.note(answer);
@@ -73,7 +100,6 @@ impl Held<'_> {
         self.core.answers[answer as usize] += 1;
     }
 
-    #[inline]
     fn judge(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
         let stored = Stored::of(fingerprint);
         let era = self.core.era;

@@ -152,7 +152,7 @@ impl Set {
         let shard = self.shard_of(fingerprint);
         let slot = batch::prefetch_home(&self.shards[shard], self.common.shape.shard_bits, fingerprint);
         self.common.generations.observe_clock(now);
-        self.shards[shard].hold(&self.common).ask(slot, fingerprint, act)
+        self.shards[shard].hold(&self.common).ask_one(slot, fingerprint, act)
     }
 
     /// What [`Set::ask`] would find, without recording anything.

@@ -149,6 +149,7 @@ impl Shard {
     }
 
     /// Locks the shard and brings it to the present.
+    #[inline]
     pub(super) fn hold<'a>(&'a self, common: &'a Shared) -> Held<'a> {
         let mut held = Held { roots: &self.roots, core: self.lock(), common };
         held.catch_up();
