@@ -113,7 +113,8 @@ impl<'a> Writer<'a> {
         let mut done = Batch { lines: 0..0, ids: 0..0 };
         while done.lines.end < end {
             let batch = self.next_batch(chunk, &done, end);
-            done = self.write_batch(chunk, batch)?;
+            self.write_batch(chunk, &batch)?;
+            done = batch;
         }
         if let Some((line, bad)) = failing {
             return Err(self.fail(chunk, line, bad).into());
@@ -154,20 +155,20 @@ impl<'a> Writer<'a> {
     }
 
     /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking again
-    /// would be about events that are older than those that came after them. Returns the batch.
-    fn write_batch(&mut self, chunk: &Chunk, batch: Batch) -> Result<Batch, Stop> {
-        let reserved = self.reserve(chunk, &batch);
+    /// would be about events that are older than those that came after them.
+    fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
+        let reserved = self.reserve(chunk, batch);
         let before = self.books.clone();
-        self.route(chunk, &batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
+        self.route(chunk, batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
         if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
             let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
-            return Err(self.delivery_failed(chunk, &batch, &before, verdicts, error));
+            return Err(self.delivery_failed(chunk, batch, &before, verdicts, error));
         }
         if let Some(rejects) = &mut self.outputs.rejects
             && let Err(error) = rejects.sink.write_lines(chunk.bytes(), &self.routes.rejects)
         {
             let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
-            let out = lines_out(chunk, &batch, verdicts, self.config.policy, Target::Rejects, &error).count();
+            let out = lines_out(chunk, batch, verdicts, self.config.policy, Target::Rejects, &error).count();
             self.books.diverted = before.diverted + out as u64;
             return Err(stop(rejects, error));
         }
@@ -176,14 +177,14 @@ impl<'a> Writer<'a> {
             written.map_err(|error| stop(duplicates, error))?;
         }
         if let Ok(reserved) = reserved {
-            let repeats = self.repeats_that_extend(chunk, &batch, &reserved);
+            let repeats = self.repeats_that_extend(chunk, batch, &reserved);
             reserved.commit().map_err(|error| Failure::new(Exit::Io, error.code(), error.to_string()))?;
             // All of these are duplicates now; asking is what extends their windows.
             if !repeats.is_empty() {
                 drop(self.dedup.reserve_fingerprints_at(&repeats));
             }
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
