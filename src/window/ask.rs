@@ -4,10 +4,10 @@ use crate::event::Fingerprint;
 
 use super::batch::{Question, Run};
 use super::directory::Slot;
-use super::generations::Moment;
+use super::generations::{CLEAN_AFTER, Moment};
 use super::line::{Entry, Mark, State, Stored};
 use super::segment::{Common, Era, Quick};
-use super::shard::{Act, Answer, CLEAN_AFTER, Held};
+use super::shard::{Act, Answer, Held};
 
 impl Held<'_> {
     /// Processing time: answers the questions of a run in order, handing each answer to `answer` with its index.

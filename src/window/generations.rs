@@ -20,7 +20,6 @@ use std::ops::Range;
 
 use super::line::TAG_RANGE;
 use super::segment::Era;
-use super::shard::CLEAN_AFTER;
 use crate::sync::{AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What was set for the window, already checked.
@@ -535,3 +534,7 @@ const CLOCK_TOLERANCE_NANOS: i64 = 1_000_000_000;
 /// Ranges of early generations kept for shards that have not counted them yet. A shard that nobody asked while this many
 /// ranges came and went, each with a timely retirement between, counts less than it forgot.
 const EARLY_RANGES_MAX: usize = 4096;
+/// A segment is cleaned when it is asked and was not for this many generations. More often would move entries for
+/// nothing, less often leaves overflow marks of ids long gone. Tags can be told for as long as this, a whole ring and
+/// some more stay below their range.
+pub(super) const CLEAN_AFTER: u64 = 80;

@@ -5,10 +5,11 @@
 //! old one, and the directory names them when they are complete: when memory runs out half-way, nothing has changed.
 
 use super::directory::{SegmentRef, Slot, span};
+use super::generations::CLEAN_AFTER;
 use super::line::{ENTRIES, Entry, Line, Mark, PATH_BITS, State, Stored};
 use super::memory::{CLASS_MAX, CLASS_MIN, NoMemory};
 use super::segment::Segment;
-use super::shard::{CLEAN_AFTER, Held};
+use super::shard::Held;
 use crate::sync::MutexGuard;
 
 /// A segment that is built and not yet named by the directory.

@@ -11,7 +11,7 @@ use crate::event::Fingerprint;
 use crate::sync::{Mutex, MutexGuard};
 
 use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
-use super::generations::{Generations, Taken};
+use super::generations::{CLEAN_AFTER, Generations, Taken};
 use super::line::{State, Stored};
 use super::memory::Memory;
 use super::segment::{Era, Segment};
@@ -267,8 +267,3 @@ impl Held<'_> {
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
     }
 }
-
-/// A segment is cleaned when it is asked and was not for this many generations. More often would move entries for
-/// nothing, less often leaves overflow marks of ids long gone. Tags can be told for as long as this, a whole ring and
-/// some more stay below their range.
-pub(super) const CLEAN_AFTER: u64 = 80;
