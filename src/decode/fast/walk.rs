@@ -50,6 +50,7 @@ pub(super) fn scan(
         let wrong = wrong | levels.wrong(bytes, at, &marks);
         // All bits below the lowest wrong one.
         let place = Place { at, depth, sound: !wrong & wrong.wrapping_sub(1) };
+        let marks = Found::of(&marks);
         if nested {
             walk.follow_paths(block.high, marks, place, judge, visit);
         } else {
@@ -89,16 +90,35 @@ fn edge_chunk(bytes: &[u8], at: usize) -> Chunk {
 
 /// A block's place in the bytes, its depth at its start, and how much of it can be trusted.
 #[derive(Clone, Copy)]
-struct Place {
-    at: usize,
-    depth: usize,
-    sound: u64,
+pub(super) struct Place {
+    pub(super) at: usize,
+    pub(super) depth: usize,
+    pub(super) sound: u64,
+}
+
+/// What there is to be told of a block: see [`Marks`].
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) open: u64,
+    pub(super) close: u64,
+    pub(super) newline: u64,
+    pub(super) blank: u64,
+    pub(super) names: u64,
+    pub(super) escaped_names: u64,
+}
+
+impl Found {
+    #[inline(always)]
+    fn of(marks: &Marks) -> Self {
+        let &Marks { open, close, newline, blank, names, escaped_names, .. } = marks;
+        Self { open, close, newline, blank, names, escaped_names }
+    }
 }
 
 /// The present line.
-struct Walk<'a> {
-    bytes: &'a [u8],
-    line_start: usize,
+pub(super) struct Walk<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) line_start: usize,
     /// Whether it has bytes beyond ASCII in the blocks before this one.
     beyond_ascii: bool,
     /// Whether it has names with escapes, which only the exact checker reads.
@@ -108,7 +128,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(bytes: &'a [u8], line_start: usize) -> Self {
+    pub(super) fn new(bytes: &'a [u8], line_start: usize) -> Self {
         Self { bytes, line_start, beyond_ascii: false, escaped_names: false, escaped_end: usize::MAX }
     }
 
@@ -122,25 +142,32 @@ impl<'a> Walk<'a> {
         if marks.escapes != 0 {
             wrong |= scalars::wrong_escapes(self.bytes, at, marks.escapes);
         }
-        if marks.detached != 0 {
-            let (nameless, escaped) =
-                scalars::detached_colons(self.bytes, at, marks.detached, marks.escaped_ends, self.escaped_end);
-            wrong |= nameless;
-            marks.names |= marks.detached & !nameless;
-            marks.escaped_names |= escaped;
+        let (nameless, escaped) = self.detached(at, marks.detached, marks.escaped_ends);
+        marks.names |= marks.detached & !nameless;
+        marks.escaped_names |= escaped;
+        wrong | nameless
+    }
+
+    /// Of the colons in `detached`, those without a name, and those whose name has escapes. Has to be asked for every block
+    /// in which strings with escapes end.
+    #[inline(always)]
+    pub(super) fn detached(&mut self, at: usize, detached: u64, escaped_ends: u64) -> (u64, u64) {
+        let found = match detached {
+            0 => (0, 0),
+            _ => scalars::detached_colons(self.bytes, at, detached, escaped_ends, self.escaped_end),
+        };
+        if escaped_ends != 0 {
+            self.escaped_end = at + 63 - escaped_ends.leading_zeros() as usize;
         }
-        if marks.escaped_ends != 0 {
-            self.escaped_end = at + 63 - marks.escaped_ends.leading_zeros() as usize;
-        }
-        wrong
+        found
     }
 
     /// Names and lines, where all paths have one step: only depth 1 matters, and how deep a name is can be counted.
     #[inline(always)]
-    fn find_names(
+    pub(super) fn find_names(
         &mut self,
         high: u64,
-        marks: Marks,
+        marks: Found,
         place: Place,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
@@ -163,10 +190,10 @@ impl<'a> Walk<'a> {
 
     /// The same for longer paths, which have to be told of every bracket.
     #[inline(never)]
-    fn follow_paths(
+    pub(super) fn follow_paths(
         &mut self,
         high: u64,
-        marks: Marks,
+        marks: Found,
         place: Place,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
@@ -235,4 +262,4 @@ impl<'a> Walk<'a> {
 }
 
 /// How far ahead memory is asked for. Measured: 246 ns per line without it, 240 with it.
-const PREFETCH_BYTES: usize = 2048;
+pub(super) const PREFETCH_BYTES: usize = 2048;

@@ -1,0 +1,84 @@
+//! 512 bits, as eight lanes of 64: the bytes of a group, one bit each, the first byte lowest.
+//!
+//! What a word does with its carry flag is done here with a mask of eight bits, one per lane.
+
+use std::arch::x86_64::*;
+
+pub(super) const LANES: usize = 8;
+
+/// The bits of `now`, each moved to the next byte; `before` is what `now` was a group ago.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vbmi2")]
+pub(super) fn behind(now: __m512i, before: __m512i) -> __m512i {
+    _mm512_shldi_epi64::<1>(now, _mm512_alignr_epi64::<7>(now, before))
+}
+
+/// The sum; `carry`, 0 or 1, goes in and comes out.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn add(a: __m512i, b: __m512i, carry: &mut u32) -> __m512i {
+    let ones = _mm512_set1_epi64(-1);
+    let sum = _mm512_add_epi64(a, b);
+    let over = u32::from(_mm512_cmplt_epu64_mask(sum, a));
+    // A lane that is full hands on what comes in: this is how carries run through a number, so let them.
+    let full = u32::from(_mm512_cmpeq_epi64_mask(sum, ones));
+    let into = ((over << 1 | *carry) + full) ^ full;
+    *carry = into >> LANES & 1;
+    _mm512_mask_sub_epi64(sum, into as u8, sum, ones)
+}
+
+/// Bit `n` of the result is the parity of the bits of `bits` up to and with `n`, and of `carry`, 0 or 1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,vpclmulqdq")]
+pub(super) fn prefix_xor(bits: __m512i, carry: &mut u32) -> __m512i {
+    let ones = _mm512_set1_epi64(-1);
+    let even = _mm512_clmulepi64_epi128::<0x00>(bits, ones);
+    let odd = _mm512_clmulepi64_epi128::<0x01>(bits, ones);
+    let each = _mm512_unpacklo_epi64(even, odd);
+    let mut lanes = u32::from(_mm512_movepi64_mask(each));
+    lanes ^= lanes << 1;
+    lanes ^= lanes << 2;
+    lanes ^= lanes << 4;
+    let flipped = lanes << 1 ^ carry.wrapping_neg();
+    *carry = flipped >> LANES & 1;
+    _mm512_mask_xor_epi64(each, flipped as u8, each, ones)
+}
+
+/// The lanes that have a bit.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn lanes_with(bits: __m512i) -> u8 {
+    _mm512_test_epi64_mask(bits, bits)
+}
+
+/// The place of the lowest bit, [`NONE`] without one.
+#[inline]
+#[target_feature(enable = "avx512f,bmi1")]
+pub(super) fn lowest(bits: __m512i) -> usize {
+    let lanes = lanes_with(bits);
+    if lanes == 0 {
+        return NONE;
+    }
+    let lane = lanes.trailing_zeros() as usize;
+    lane * 64 + words(bits)[lane].trailing_zeros() as usize
+}
+
+/// The lanes, one by one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn words(bits: __m512i) -> [u64; LANES] {
+    let mut words = [0; LANES];
+    // SAFETY: 64 bytes, and the store needs no alignment.
+    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), bits) }
+    words
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn wide(words: [u64; LANES]) -> __m512i {
+    // SAFETY: 64 bytes, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+/// Behind every place of a group.
+pub(super) const NONE: usize = LANES * 64;
