@@ -1,5 +1,7 @@
 //! From marks to records: first what is wrong in a block, then the names and lines in front of it.
 
+use std::ops::Range;
+
 use super::block::{Chunk, Classify};
 use super::grammar::{Grammar, Marks};
 use super::levels::{Levels, depth_at};
@@ -119,8 +121,9 @@ impl Found {
 pub(super) struct Walk<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) line_start: usize,
-    /// Whether it has bytes beyond ASCII in the blocks before this one.
-    beyond_ascii: bool,
+    /// From its first byte beyond ASCII to behind its last one, in the blocks before this one. The others cannot make it
+    /// invalid UTF-8.
+    beyond_ascii: Range<usize>,
     /// Whether it has names with escapes, which only the exact checker reads.
     escaped_names: bool,
     /// The last closing quote of a string with escapes, in the blocks before this one.
@@ -129,7 +132,7 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(bytes: &'a [u8], line_start: usize) -> Self {
-        Self { bytes, line_start, beyond_ascii: false, escaped_names: false, escaped_end: usize::MAX }
+        Self { bytes, line_start, beyond_ascii: 0..0, escaped_names: false, escaped_end: usize::MAX }
     }
 
     /// What is wrong and judged where it stands; the names before detached colons join the others.
@@ -185,7 +188,7 @@ impl<'a> Walk<'a> {
                 self.name(position, || depth_at(marks.open, marks.close, place.depth, bit), judge);
             }
         }
-        self.beyond_ascii |= beyond_ascii != 0;
+        self.note_beyond_ascii(place.at, beyond_ascii);
     }
 
     /// The same for longer paths, which have to be told of every bracket.
@@ -218,7 +221,18 @@ impl<'a> Walk<'a> {
                 self.name(position, || depth, judge);
             }
         }
-        self.beyond_ascii |= beyond_ascii != 0;
+        self.note_beyond_ascii(place.at, beyond_ascii);
+    }
+
+    /// The line has bytes beyond ASCII in a block that starts at `at`.
+    #[inline(always)]
+    fn note_beyond_ascii(&mut self, at: usize, high: u64) {
+        if high != 0 {
+            if self.beyond_ascii.is_empty() {
+                self.beyond_ascii.start = at + high.trailing_zeros() as usize;
+            }
+            self.beyond_ascii.end = at + 64 - high.leading_zeros() as usize;
+        }
     }
 
     /// A name that may be on a path, before the colon at `colon`.
@@ -246,9 +260,10 @@ impl<'a> Walk<'a> {
         // The newline that a last line lacks stands behind the bytes.
         let end = (position + 1).min(self.bytes.len());
         let line = &self.bytes[self.line_start..end];
-        let ascii = !self.beyond_ascii && *beyond_ascii & (bit - 1) == 0;
+        self.note_beyond_ascii(position - bit.trailing_zeros() as usize, *beyond_ascii & (bit - 1));
+        let doubtful = &self.bytes[self.beyond_ascii.clone()];
         let readable = !blank && !self.escaped_names;
-        if readable && (ascii || std::str::from_utf8(line).is_ok()) {
+        if readable && (doubtful.is_empty() || std::str::from_utf8(doubtful).is_ok()) {
             visit(judge.found(line, self.line_start));
         } else {
             visit(judge.judge(line, self.line_start));
@@ -256,7 +271,7 @@ impl<'a> Walk<'a> {
         judge.search.reset();
         *beyond_ascii &= !(bit - 1);
         self.line_start = end;
-        self.beyond_ascii = false;
+        self.beyond_ascii = 0..0;
         self.escaped_names = false;
     }
 }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::super::grammar::escaped_by;
 use super::classes::Classes;
-use super::lanes::{add, behind, lanes_with, prefix_xor, wide, words};
+use super::lanes::{add, behind, lanes_with, or, prefix_xor, wide, words};
 
 /// What the groups so far leave to the next one: what masks were, and the carries of additions.
 pub(super) struct Grammar {
@@ -30,6 +30,7 @@ pub(super) struct Grammar {
 }
 
 /// What is worth a look in a group, strings and escapes known; see [`Marks`](super::super::grammar::Marks).
+#[derive(Clone, Copy)]
 pub(super) struct Marks {
     pub(super) wrong: __m512i,
     pub(super) wrong_in_object: __m512i,
@@ -46,6 +47,31 @@ pub(super) struct Marks {
     pub(super) detached: __m512i,
     pub(super) escaped_names: __m512i,
     pub(super) escaped_ends: __m512i,
+}
+
+impl Marks {
+    /// Of nothing.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn none() -> Self {
+        let none = _mm512_setzero_si512();
+        Self {
+            wrong: none,
+            wrong_in_object: none,
+            wrong_in_array: none,
+            open: none,
+            close: none,
+            newline: none,
+            blank: none,
+            words: none,
+            numbers: none,
+            escapes: none,
+            names: none,
+            detached: none,
+            escaped_names: none,
+            escaped_ends: none,
+        }
+    }
 }
 
 impl Grammar {
@@ -199,12 +225,6 @@ impl Follow {
 #[target_feature(enable = "avx512f")]
 fn and(a: __m512i, b: __m512i) -> __m512i {
     _mm512_and_si512(a, b)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn or(a: __m512i, b: __m512i) -> __m512i {
-    _mm512_or_si512(a, b)
 }
 
 #[inline]

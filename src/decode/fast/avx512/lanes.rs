@@ -44,6 +44,12 @@ pub(super) fn prefix_xor(bits: __m512i, carry: &mut u32) -> __m512i {
     _mm512_mask_xor_epi64(each, flipped as u8, each, ones)
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn or(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_or_si512(a, b)
+}
+
 /// The lanes that have a bit.
 #[inline]
 #[target_feature(enable = "avx512f")]

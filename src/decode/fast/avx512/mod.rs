@@ -21,7 +21,7 @@ use crate::decode::judge::Judge;
 use crate::decode::record::Record;
 use classes::{Group, Tables, beyond_ascii, classify};
 use grammar::{Grammar, Marks};
-use lanes::{LANES, NONE, lanes_with, lowest, words};
+use lanes::{LANES, NONE, lanes_with, lowest, or, wide, words};
 use levels::Levels;
 
 /// The proof that this processor can run what is here.
@@ -63,21 +63,17 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
     let mut levels = Levels::new();
     let mut walk = Walk::new(bytes, from);
     judge.search.reset();
-    let mut at = from;
+    let mut looks = [Look::none(); 2];
+    let [mut now, mut ahead] = looks.each_mut();
+    now.take(bytes, from, &tables, &mut grammar);
     loop {
-        let edge;
-        let (group, last) = match bytes[at..].first_chunk::<{ LANES * 64 }>() {
-            Some(group) => (group, false),
-            None => {
-                edge = edge_group(bytes, at);
-                (&edge, true)
-            }
-        };
-        prefetch(bytes, at + PREFETCH_BYTES);
-        let classes = classify(group, &tables);
-        let marks = grammar.next(&classes);
-        let depths = levels.depths(&marks);
-        let mut wrong = lowest(marks.wrong).min(levels.wrong(&marks, classes.brace));
+        // One group ahead: else the first branch that is guessed wrong below would have to wait for all the masks.
+        if !now.last {
+            ahead.take(bytes, now.at + LANES * 64, &tables, &mut grammar);
+        }
+        let Look { at, last, ref marks, brace, high } = *now;
+        let depths = levels.depths(marks);
+        let mut wrong = lowest(marks.wrong).min(levels.wrong(marks, brace));
         let depths = words(depths);
         let (open, close, newline) = (words(marks.open), words(marks.close), words(marks.newline));
         let mut with_newlines = lanes_with(marks.newline);
@@ -93,26 +89,20 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
             wrong = wrong.min(first(lane, scalars::wrong_words(bytes, at + lane * 64, literals[lane])));
             with_words &= with_words - 1;
         }
-        let mut names = words(marks.names);
-        let mut escaped_names = words(marks.escaped_names);
-        let rare = _mm512_or_si512(
-            _mm512_or_si512(marks.numbers, marks.escapes),
-            _mm512_or_si512(marks.detached, marks.escaped_ends),
-        );
+        let (mut names, mut escaped_names) = (marks.names, marks.escaped_names);
+        let rare = or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends));
         if lanes_with(rare) != 0 {
-            wrong = wrong.min(judge_rare(&mut walk, at, &marks, &mut names, &mut escaped_names));
+            wrong = wrong.min(judge_rare(&mut walk, at, marks, &mut names, &mut escaped_names));
         }
 
-        let high = if _mm512_movepi8_mask(classes.beyond_ascii) == 0 { [0; LANES] } else { beyond_ascii(group) };
-        let blank = words(marks.blank);
-        for lane in 0..LANES {
-            let mut events = names[lane] | escaped_names[lane] | newline[lane];
-            if nested {
-                events |= open[lane] | close[lane];
-            }
-            if events | high[lane] == 0 {
-                continue;
-            }
+        let mut with_events = lanes_with(or(or(names, escaped_names), or(marks.newline, high)));
+        if nested {
+            with_events |= lanes_with(or(marks.open, marks.close));
+        }
+        let (names, escaped_names, blank, high) = (words(names), words(escaped_names), words(marks.blank), words(high));
+        while with_events != 0 {
+            let lane = with_events.trailing_zeros() as usize;
+            with_events &= with_events - 1;
             let marks = Found {
                 open: open[lane],
                 close: close[lane],
@@ -135,7 +125,50 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
         if last {
             return Stop::End;
         }
-        at += LANES * 64;
+        std::mem::swap(&mut now, &mut ahead);
+    }
+}
+
+/// What masks say about the group at `at`.
+#[derive(Clone, Copy)]
+struct Look {
+    at: usize,
+    /// Whether nothing is behind it.
+    last: bool,
+    marks: Marks,
+    brace: __m512i,
+    /// The bytes beyond ASCII.
+    high: __m512i,
+}
+
+impl Look {
+    /// At nothing yet.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn none() -> Self {
+        let none = _mm512_setzero_si512();
+        Self { at: 0, last: true, marks: Marks::none(), brace: none, high: none }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vbmi,avx512vbmi2,vpclmulqdq,gfni")]
+    fn take(&mut self, bytes: &[u8], at: usize, tables: &Tables, grammar: &mut Grammar) {
+        let edge;
+        let (group, last) = match bytes[at..].first_chunk::<{ LANES * 64 }>() {
+            Some(group) => (group, false),
+            None => {
+                edge = edge_group(bytes, at);
+                (&edge, true)
+            }
+        };
+        prefetch(bytes, at + PREFETCH_BYTES);
+        let classes = classify(group, tables);
+        let marks = grammar.next(&classes);
+        let high = match _mm512_movepi8_mask(classes.beyond_ascii) {
+            0 => _mm512_setzero_si512(),
+            _ => wide(beyond_ascii(group)),
+        };
+        *self = Self { at, last, marks, brace: classes.brace, high };
     }
 }
 
@@ -156,9 +189,10 @@ fn judge_rare(
     walk: &mut Walk<'_>,
     at: usize,
     marks: &Marks,
-    names: &mut [u64; LANES],
-    escaped_names: &mut [u64; LANES],
+    names: &mut __m512i,
+    escaped_names: &mut __m512i,
 ) -> usize {
+    let (mut more_names, mut more_escaped_names) = (words(*names), words(*escaped_names));
     let numbers = words(marks.numbers);
     let escapes = words(marks.escapes);
     let (detached, escaped_ends) = (words(marks.detached), words(marks.escaped_ends));
@@ -173,9 +207,10 @@ fn judge_rare(
         }
         let (nameless, escaped) = walk.detached(at, detached[lane], escaped_ends[lane]);
         wrong = wrong.min(first(lane, nameless));
-        names[lane] |= detached[lane] & !nameless;
-        escaped_names[lane] |= escaped;
+        more_names[lane] |= detached[lane] & !nameless;
+        more_escaped_names[lane] |= escaped;
     }
+    (*names, *escaped_names) = (wide(more_names), wide(more_escaped_names));
     wrong
 }
 
