@@ -88,3 +88,44 @@ pub(super) fn wide(words: [u64; LANES]) -> __m512i {
 
 /// Behind every place of a group.
 pub(super) const NONE: usize = LANES * 64;
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::block::{Classify, Plain};
+    use super::super::Avx512;
+    use super::*;
+
+    #[test]
+    fn lanes_carry_as_one_long_number_does() {
+        let Some(_) = Avx512::detect() else { return };
+        let mut random = 1_u64;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Full and empty lanes are what carries run through.
+            [0, u64::MAX, 1, 1 << 63, random][(random >> 60) as usize % 5]
+        };
+        for _ in 0..2000 {
+            let (a, b): ([u64; LANES], [u64; LANES]) =
+                (std::array::from_fn(|_| next()), std::array::from_fn(|_| next()));
+            let first = (next() & 1) as u32;
+            let (mut sum_carry, mut xor_carry) = (first, first);
+            // SAFETY: the processor has these features.
+            let [sum, parity, moved] = unsafe {
+                let sum = add(wide(a), wide(b), &mut sum_carry);
+                let parity = prefix_xor(wide(a), &mut xor_carry);
+                [words(sum), words(parity), words(behind(wide(a), wide(b)))]
+            };
+            let (mut carry, mut odd, mut last) = (u128::from(first), u64::from(first).wrapping_neg(), b[LANES - 1]);
+            for lane in 0..LANES {
+                let expected = u128::from(a[lane]) + u128::from(b[lane]) + carry;
+                assert_eq!(sum[lane], expected as u64);
+                assert_eq!(parity[lane], Plain.prefix_xor(a[lane]) ^ odd);
+                assert_eq!(moved[lane], a[lane] << 1 | last >> 63);
+                carry = expected >> 64;
+                odd = ((parity[lane] as i64) >> 63) as u64;
+                last = a[lane];
+            }
+            assert_eq!((u128::from(sum_carry), u64::from(xor_carry)), (carry, odd & 1));
+        }
+    }
+}
