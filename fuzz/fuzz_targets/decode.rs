@@ -35,7 +35,9 @@ fuzz_target!(|bytes: &[u8]| {
         Decoder::new(key.clone()).with_time(time).with_engine(engine)
     };
     let lines = decode(&mut decoder(Engine::Scalar), bytes);
-    assert_eq!(lines, decode(&mut decoder(Engine::Auto), bytes));
+    for engine in [Engine::Avx2, Engine::Avx512] {
+        assert_eq!(lines, decode(&mut decoder(engine), bytes), "{engine:?}");
+    }
     for line in &lines {
         decoder(Engine::Scalar).explain(&line.bytes);
         member_paths(&line.bytes, 8);

@@ -93,7 +93,7 @@ impl Grammar {
 
     #[inline(always)]
     pub(super) fn next(&mut self, machine: impl Classify, block: &Block) -> Marks {
-        let escaped = self.escaped_by(block.backslash);
+        let escaped = escaped_by(block.backslash, &mut self.escaped);
         let quote = block.quote & !escaped;
         let in_string = machine.prefix_xor(quote) ^ self.in_string;
         self.in_string = ((in_string as i64) >> 63) as u64;
@@ -149,22 +149,6 @@ impl Grammar {
         }
     }
 
-    /// The bytes that a backslash before them escapes: those behind a row of backslashes of odd length, and every other
-    /// one inside such a row (Keiser and Lemire, "Parsing gigabytes of JSON per second", 2019, section 3.1.1, in
-    /// simdjson's later form with one subtraction).
-    #[inline(always)]
-    fn escaped_by(&mut self, backslash: u64) -> u64 {
-        if backslash == 0 {
-            return std::mem::take(&mut self.escaped);
-        }
-        const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
-        let escaping = backslash & !self.escaped;
-        let codes = ((escaping << 1 | ODD).wrapping_sub(escaping)) ^ ODD;
-        let escaped = codes ^ (backslash | self.escaped);
-        self.escaped = (codes & backslash) >> 63;
-        escaped
-    }
-
     /// Behind the end of each string that has a backslash in it.
     #[inline(always)]
     fn ends_with_escapes(&mut self, backslash: u64, in_string: u64) -> u64 {
@@ -176,6 +160,22 @@ impl Grammar {
         self.string_has_escapes = u64::from(over | over_again);
         sum & !in_string
     }
+}
+
+/// The bytes that a backslash before them escapes: those behind a row of backslashes of odd length, and every other
+/// one inside such a row; `carry` is 1 when the first byte is escaped (Keiser and Lemire, "Parsing gigabytes of JSON per second", 2019, section 3.1.1, in
+/// simdjson's later form with one subtraction).
+#[inline(always)]
+pub(super) fn escaped_by(backslash: u64, carry: &mut u64) -> u64 {
+    if backslash == 0 {
+        return std::mem::take(carry);
+    }
+    const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
+    let escaping = backslash & !*carry;
+    let codes = ((escaping << 1 | ODD).wrapping_sub(escaping)) ^ ODD;
+    let escaped = codes ^ (backslash | *carry);
+    *carry = (codes & backslash) >> 63;
+    escaped
 }
 
 /// The first byte that is not in `skipped` behind each bit of `tokens`, none of which is in `skipped`.

@@ -53,23 +53,22 @@ impl Levels {
             in_object ^= ((outer ^ kinds) & 1).wrapping_neg() & !through;
             brackets &= brackets - 1;
         }
-        let unclosed = Self::unclosed(marks, self.depth);
+        let unclosed = unclosed(marks.open, marks.close, marks.newline, self.depth);
         (self.depth, self.kinds) = (depth, kinds);
         wrong | unclosed | (marks.wrong_in_object & in_object) | (marks.wrong_in_array & !in_object)
     }
+}
 
-    /// The newlines before which brackets are open.
-    #[inline(always)]
-    fn unclosed(marks: &Marks, depth: usize) -> u64 {
-        let mut wrong = 0;
-        let mut newlines = marks.newline;
-        while newlines != 0 {
-            let bit = newlines & newlines.wrapping_neg();
-            wrong |= if depth_at(marks.open, marks.close, depth, bit) == 0 { 0 } else { bit };
-            newlines ^= bit;
-        }
-        wrong
+/// The newlines before which brackets are open, in a block whose start is `depth` deep.
+#[inline(always)]
+pub(super) fn unclosed(open: u64, close: u64, mut newlines: u64, depth: usize) -> u64 {
+    let mut wrong = 0;
+    while newlines != 0 {
+        let bit = newlines & newlines.wrapping_neg();
+        wrong |= if depth_at(open, close, depth, bit) == 0 { 0 } else { bit };
+        newlines ^= bit;
     }
+    wrong
 }
 
 /// How deep the byte at `bit` is, in a block whose start is `depth` deep.
@@ -81,4 +80,4 @@ pub(super) fn depth_at(open: u64, close: u64, depth: usize, bit: u64) -> usize {
 }
 
 /// As many kinds as a word holds; lines that are nested deeper go to the exact checker.
-const FAST_DEPTH_MAX: usize = 64;
+pub(super) const FAST_DEPTH_MAX: usize = 64;

@@ -55,6 +55,20 @@ pub(super) fn wrong_numbers(bytes: &[u8], at: usize, numbers: u64, mut not_digit
     wrong
 }
 
+/// Of the numbers that start with a digit and have these bytes, or end right before them, those that are wrong.
+#[inline(never)]
+pub(super) fn wrong_numbers_at(bytes: &[u8], at: usize, mut places: u64) -> u64 {
+    let mut wrong = 0;
+    while places != 0 {
+        let shift = places.trailing_zeros();
+        let before = &bytes[..at + shift as usize];
+        let start = before.iter().rposition(|byte| !matches!(byte, b'0'..=b'9' | b'.')).map_or(0, |last| last + 1);
+        wrong |= u64::from(!is_scalar(bytes, start)) << shift;
+        places &= places - 1;
+    }
+    wrong
+}
+
 /// The escapes that JSON does not have.
 #[inline(never)]
 pub(super) fn wrong_escapes(bytes: &[u8], at: usize, mut escapes: u64) -> u64 {

@@ -1,5 +1,7 @@
 //! From marks to records: first what is wrong in a block, then the names and lines in front of it.
 
+use std::ops::Range;
+
 use super::block::{Chunk, Classify};
 use super::grammar::{Grammar, Marks};
 use super::levels::{Levels, depth_at};
@@ -50,6 +52,7 @@ pub(super) fn scan(
         let wrong = wrong | levels.wrong(bytes, at, &marks);
         // All bits below the lowest wrong one.
         let place = Place { at, depth, sound: !wrong & wrong.wrapping_sub(1) };
+        let marks = Found::of(&marks);
         if nested {
             walk.follow_paths(block.high, marks, place, judge, visit);
         } else {
@@ -89,18 +92,38 @@ fn edge_chunk(bytes: &[u8], at: usize) -> Chunk {
 
 /// A block's place in the bytes, its depth at its start, and how much of it can be trusted.
 #[derive(Clone, Copy)]
-struct Place {
-    at: usize,
-    depth: usize,
-    sound: u64,
+pub(super) struct Place {
+    pub(super) at: usize,
+    pub(super) depth: usize,
+    pub(super) sound: u64,
+}
+
+/// What there is to be told of a block: see [`Marks`].
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) open: u64,
+    pub(super) close: u64,
+    pub(super) newline: u64,
+    pub(super) blank: u64,
+    pub(super) names: u64,
+    pub(super) escaped_names: u64,
+}
+
+impl Found {
+    #[inline(always)]
+    fn of(marks: &Marks) -> Self {
+        let &Marks { open, close, newline, blank, names, escaped_names, .. } = marks;
+        Self { open, close, newline, blank, names, escaped_names }
+    }
 }
 
 /// The present line.
-struct Walk<'a> {
-    bytes: &'a [u8],
-    line_start: usize,
-    /// Whether it has bytes beyond ASCII in the blocks before this one.
-    beyond_ascii: bool,
+pub(super) struct Walk<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) line_start: usize,
+    /// From its first byte beyond ASCII to behind its last one, in the blocks before this one. The others cannot make it
+    /// invalid UTF-8.
+    beyond_ascii: Range<usize>,
     /// Whether it has names with escapes, which only the exact checker reads.
     escaped_names: bool,
     /// The last closing quote of a string with escapes, in the blocks before this one.
@@ -108,8 +131,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(bytes: &'a [u8], line_start: usize) -> Self {
-        Self { bytes, line_start, beyond_ascii: false, escaped_names: false, escaped_end: usize::MAX }
+    pub(super) fn new(bytes: &'a [u8], line_start: usize) -> Self {
+        Self { bytes, line_start, beyond_ascii: 0..0, escaped_names: false, escaped_end: usize::MAX }
     }
 
     /// What is wrong and judged where it stands; the names before detached colons join the others.
@@ -122,25 +145,32 @@ impl<'a> Walk<'a> {
         if marks.escapes != 0 {
             wrong |= scalars::wrong_escapes(self.bytes, at, marks.escapes);
         }
-        if marks.detached != 0 {
-            let (nameless, escaped) =
-                scalars::detached_colons(self.bytes, at, marks.detached, marks.escaped_ends, self.escaped_end);
-            wrong |= nameless;
-            marks.names |= marks.detached & !nameless;
-            marks.escaped_names |= escaped;
+        let (nameless, escaped) = self.detached(at, marks.detached, marks.escaped_ends);
+        marks.names |= marks.detached & !nameless;
+        marks.escaped_names |= escaped;
+        wrong | nameless
+    }
+
+    /// Of the colons in `detached`, those without a name, and those whose name has escapes. Has to be asked for every block
+    /// in which strings with escapes end.
+    #[inline(always)]
+    pub(super) fn detached(&mut self, at: usize, detached: u64, escaped_ends: u64) -> (u64, u64) {
+        let found = match detached {
+            0 => (0, 0),
+            _ => scalars::detached_colons(self.bytes, at, detached, escaped_ends, self.escaped_end),
+        };
+        if escaped_ends != 0 {
+            self.escaped_end = at + 63 - escaped_ends.leading_zeros() as usize;
         }
-        if marks.escaped_ends != 0 {
-            self.escaped_end = at + 63 - marks.escaped_ends.leading_zeros() as usize;
-        }
-        wrong
+        found
     }
 
     /// Names and lines, where all paths have one step: only depth 1 matters, and how deep a name is can be counted.
     #[inline(always)]
-    fn find_names(
+    pub(super) fn find_names(
         &mut self,
         high: u64,
-        marks: Marks,
+        marks: Found,
         place: Place,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
@@ -158,15 +188,15 @@ impl<'a> Walk<'a> {
                 self.name(position, || depth_at(marks.open, marks.close, place.depth, bit), judge);
             }
         }
-        self.beyond_ascii |= beyond_ascii != 0;
+        self.note_beyond_ascii(place.at, beyond_ascii);
     }
 
     /// The same for longer paths, which have to be told of every bracket.
     #[inline(never)]
-    fn follow_paths(
+    pub(super) fn follow_paths(
         &mut self,
         high: u64,
-        marks: Marks,
+        marks: Found,
         place: Place,
         judge: &mut Judge,
         visit: &mut impl FnMut(Record<'_>),
@@ -191,7 +221,18 @@ impl<'a> Walk<'a> {
                 self.name(position, || depth, judge);
             }
         }
-        self.beyond_ascii |= beyond_ascii != 0;
+        self.note_beyond_ascii(place.at, beyond_ascii);
+    }
+
+    /// The line has bytes beyond ASCII in a block that starts at `at`.
+    #[inline(always)]
+    fn note_beyond_ascii(&mut self, at: usize, high: u64) {
+        if high != 0 {
+            if self.beyond_ascii.is_empty() {
+                self.beyond_ascii.start = at + high.trailing_zeros() as usize;
+            }
+            self.beyond_ascii.end = at + 64 - high.leading_zeros() as usize;
+        }
     }
 
     /// A name that may be on a path, before the colon at `colon`.
@@ -219,9 +260,10 @@ impl<'a> Walk<'a> {
         // The newline that a last line lacks stands behind the bytes.
         let end = (position + 1).min(self.bytes.len());
         let line = &self.bytes[self.line_start..end];
-        let ascii = !self.beyond_ascii && *beyond_ascii & (bit - 1) == 0;
+        self.note_beyond_ascii(position - bit.trailing_zeros() as usize, *beyond_ascii & (bit - 1));
+        let doubtful = &self.bytes[self.beyond_ascii.clone()];
         let readable = !blank && !self.escaped_names;
-        if readable && (ascii || std::str::from_utf8(line).is_ok()) {
+        if readable && (doubtful.is_empty() || std::str::from_utf8(doubtful).is_ok()) {
             visit(judge.found(line, self.line_start));
         } else {
             visit(judge.judge(line, self.line_start));
@@ -229,10 +271,10 @@ impl<'a> Walk<'a> {
         judge.search.reset();
         *beyond_ascii &= !(bit - 1);
         self.line_start = end;
-        self.beyond_ascii = false;
+        self.beyond_ascii = 0..0;
         self.escaped_names = false;
     }
 }
 
 /// How far ahead memory is asked for. Measured: 246 ns per line without it, 240 with it.
-const PREFETCH_BYTES: usize = 2048;
+pub(super) const PREFETCH_BYTES: usize = 2048;

@@ -1,0 +1,242 @@
+//! Groups of 512 bytes by AVX-512: eight blocks at once.
+//!
+//! What is done for each block elsewhere is done here for eight of them in one vector, carries included; that more than
+//! halves the instructions. The rare things, and the lines and names that are found, go to the same code, block by block.
+//!
+//! Invariants:
+//! 1. An [`Avx512`] is only made by [`Avx512::detect`], so where one exists the processor has every feature that this
+//!    folder enables or uses.
+
+mod classes;
+mod grammar;
+mod lanes;
+mod levels;
+
+use std::arch::x86_64::*;
+
+use super::levels::unclosed;
+use super::walk::{Found, PREFETCH_BYTES, Place, Stop, Walk};
+use super::{Scan, scalars};
+use crate::decode::judge::Judge;
+use crate::decode::record::Record;
+use classes::{Group, Tables, beyond_ascii, classify};
+use grammar::{Grammar, Marks};
+use lanes::{LANES, NONE, lanes_with, lowest, or, wide, words};
+use levels::Levels;
+
+/// The proof that this processor can run what is here.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::decode) struct Avx512(());
+
+impl Avx512 {
+    pub(in crate::decode) fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("avx512vpopcntdq")
+            && is_x86_feature_detected!("vpclmulqdq")
+            && is_x86_feature_detected!("gfni")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        found.then_some(Self(()))
+    }
+}
+
+impl Scan for Avx512 {
+    fn scan(&self, judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Record<'_>)) -> Stop {
+        // SAFETY: the processor has these features (invariant 1).
+        unsafe { scan(judge, bytes, from, visit) }
+    }
+}
+
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vbmi,avx512vbmi2,avx512vpopcntdq,vpclmulqdq,gfni,bmi1,bmi2,lzcnt,popcnt"
+)]
+fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Record<'_>)) -> Stop {
+    let tables = Tables::new(judge.search.name_ends());
+    let nested = judge.search.is_nested();
+    let mut grammar = Grammar::new();
+    let mut levels = Levels::new();
+    let mut walk = Walk::new(bytes, from);
+    judge.search.reset();
+    let mut looks = [Look::none(); 2];
+    let [mut now, mut ahead] = looks.each_mut();
+    now.take(bytes, from, &tables, &mut grammar);
+    loop {
+        // One group ahead: else the first branch that is guessed wrong below would have to wait for all the masks.
+        if !now.last {
+            ahead.take(bytes, now.at + LANES * 64, &tables, &mut grammar);
+        }
+        let Look { at, last, ref marks, brace, high } = *now;
+        let depths = levels.depths(marks);
+        let mut wrong = lowest(marks.wrong).min(levels.wrong(marks, brace));
+        let depths = words(depths);
+        let (open, close, newline) = (words(marks.open), words(marks.close), words(marks.newline));
+        let mut with_newlines = lanes_with(marks.newline);
+        while with_newlines != 0 {
+            let lane = with_newlines.trailing_zeros() as usize;
+            wrong = wrong.min(first(lane, unclosed(open[lane], close[lane], newline[lane], depths[lane] as usize)));
+            with_newlines &= with_newlines - 1;
+        }
+        let literals = words(marks.words);
+        let mut with_words = lanes_with(marks.words);
+        while with_words != 0 {
+            let lane = with_words.trailing_zeros() as usize;
+            wrong = wrong.min(first(lane, scalars::wrong_words(bytes, at + lane * 64, literals[lane])));
+            with_words &= with_words - 1;
+        }
+        let (mut names, mut escaped_names) = (marks.names, marks.escaped_names);
+        let rare = or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends));
+        if lanes_with(rare) != 0 {
+            wrong = wrong.min(judge_rare(&mut walk, at, marks, &mut names, &mut escaped_names));
+        }
+
+        let mut with_events = lanes_with(or(or(names, escaped_names), or(marks.newline, high)));
+        if nested {
+            with_events |= lanes_with(or(marks.open, marks.close));
+        }
+        let (names, escaped_names, blank, high) = (words(names), words(escaped_names), words(marks.blank), words(high));
+        while with_events != 0 {
+            let lane = with_events.trailing_zeros() as usize;
+            with_events &= with_events - 1;
+            let marks = Found {
+                open: open[lane],
+                close: close[lane],
+                newline: newline[lane],
+                blank: blank[lane],
+                names: names[lane],
+                escaped_names: escaped_names[lane],
+            };
+            let sound = below(wrong, lane);
+            let place = Place { at: at + lane * 64, depth: depths[lane] as usize, sound };
+            if nested {
+                walk.follow_paths(high[lane], marks, place, judge, visit);
+            } else {
+                walk.find_names(high[lane], marks, place, judge, visit);
+            }
+        }
+        if wrong != NONE {
+            return Stop::Doubt { line_start: walk.line_start };
+        }
+        if last {
+            return Stop::End;
+        }
+        std::mem::swap(&mut now, &mut ahead);
+    }
+}
+
+/// What masks say about the group at `at`.
+#[derive(Clone, Copy)]
+struct Look {
+    at: usize,
+    /// Whether nothing is behind it.
+    last: bool,
+    marks: Marks,
+    brace: __m512i,
+    /// The bytes beyond ASCII.
+    high: __m512i,
+}
+
+impl Look {
+    /// At nothing yet.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn none() -> Self {
+        let none = _mm512_setzero_si512();
+        Self { at: 0, last: true, marks: Marks::none(), brace: none, high: none }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vbmi,avx512vbmi2,vpclmulqdq,gfni")]
+    fn take(&mut self, bytes: &[u8], at: usize, tables: &Tables, grammar: &mut Grammar) {
+        let edge;
+        let (group, last) = match bytes[at..].first_chunk::<{ LANES * 64 }>() {
+            Some(group) => (group, false),
+            None => {
+                edge = edge_group(bytes, at);
+                (&edge, true)
+            }
+        };
+        prefetch(bytes, at + PREFETCH_BYTES);
+        let classes = classify(group, tables);
+        let marks = grammar.next(&classes);
+        let high = match _mm512_movepi8_mask(classes.beyond_ascii) {
+            0 => _mm512_setzero_si512(),
+            _ => wide(beyond_ascii(group)),
+        };
+        *self = Self { at, last, marks, brace: classes.brace, high };
+    }
+}
+
+/// Tells the processor that the group at `at` is wanted soon.
+#[inline(always)]
+fn prefetch(bytes: &[u8], at: usize) {
+    for cache_line in 0..LANES {
+        let at = bytes.as_ptr().wrapping_add(at + cache_line * 64);
+        // SAFETY: a prefetch reads nothing that the program can see, and an address without memory behind it is ignored.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+}
+
+/// Judges what is judged where it stands, words aside. Returns the first place that is wrong.
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+fn judge_rare(
+    walk: &mut Walk<'_>,
+    at: usize,
+    marks: &Marks,
+    names: &mut __m512i,
+    escaped_names: &mut __m512i,
+) -> usize {
+    let (mut more_names, mut more_escaped_names) = (words(*names), words(*escaped_names));
+    let numbers = words(marks.numbers);
+    let escapes = words(marks.escapes);
+    let (detached, escaped_ends) = (words(marks.detached), words(marks.escaped_ends));
+    let mut wrong = NONE;
+    for lane in 0..LANES {
+        let at = at + lane * 64;
+        if numbers[lane] != 0 {
+            wrong = wrong.min(first(lane, scalars::wrong_numbers_at(walk.bytes, at, numbers[lane])));
+        }
+        if escapes[lane] != 0 {
+            wrong = wrong.min(first(lane, scalars::wrong_escapes(walk.bytes, at, escapes[lane])));
+        }
+        let (nameless, escaped) = walk.detached(at, detached[lane], escaped_ends[lane]);
+        wrong = wrong.min(first(lane, nameless));
+        more_names[lane] |= detached[lane] & !nameless;
+        more_escaped_names[lane] |= escaped;
+    }
+    (*names, *escaped_names) = (wide(more_names), wide(more_escaped_names));
+    wrong
+}
+
+/// The place in a group of the lowest bit of one lane, [`NONE`] without one.
+#[inline(always)]
+fn first(lane: usize, bits: u64) -> usize {
+    if bits == 0 { NONE } else { lane * 64 + bits.trailing_zeros() as usize }
+}
+
+/// The bits of one lane that are below `place` in the group.
+#[inline(always)]
+fn below(place: usize, lane: usize) -> u64 {
+    match place.saturating_sub(lane * 64) {
+        bits @ 0..64 => !(u64::MAX << bits),
+        _ => u64::MAX,
+    }
+}
+
+/// A group at the end of `bytes`: behind the last byte the newline that its line may lack, and blanks.
+#[inline(never)]
+fn edge_group(bytes: &[u8], at: usize) -> Group {
+    let mut group = [b' '; LANES * 64];
+    let rest = &bytes[at..];
+    group[..rest.len()].copy_from_slice(rest);
+    if !bytes.ends_with(b"\n") {
+        group[rest.len()] = b'\n';
+    }
+    group
+}
