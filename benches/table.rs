@@ -161,8 +161,8 @@ fn memory() {
 }
 
 fn latency() {
-    let mut empty = Histogram::<u64>::new(3).unwrap();
-    let mut ours = Histogram::<u64>::new(3).unwrap();
+    let mut empty = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+    let mut ours = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
     let dedup = builder(IdHash::Xxh3).build().unwrap();
     for n in 0..LIVE as u64 {
         let id = id(n);
