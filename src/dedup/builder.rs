@@ -130,7 +130,8 @@ impl Builder {
     }
 
     /// Whether the process's housekeeping thread tends to this set, as it does by default. Without it, call
-    /// [`Deduplicator::maintain`] now and then, or memory is not given back while nobody asks.
+    /// [`Deduplicator::maintain`] now and then, or memory is not given back while nobody asks. The thread does not follow
+    /// into a child after a fork.
     pub fn housekeeping(mut self, housekeeping: bool) -> Self {
         self.housekeeping = housekeeping;
         self

@@ -119,7 +119,8 @@ impl Deduplicator {
     }
 
     /// [`Deduplicator::observe`] at a time of the caller's: the event's own in event time, else the present time, which
-    /// never goes back.
+    /// never goes back. In event time, too, an ID that a [`Reservation`] holds is a duplicate, however far away the
+    /// reserved event is: its time is settled with its commit.
     pub fn observe_at(&self, id: impl AsRef<[u8]>, time: Timestamp) -> Verdict {
         self.lenient(self.ask(self.fingerprint(id), Some(time), Act::Observe))
     }
