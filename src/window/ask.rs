@@ -197,8 +197,15 @@ impl Held<'_> {
         }
         loop {
             // Taking room may have opened a generation, and making room may have retired one.
+            let generation = match time {
+                Some(time) => self.generation_of(time),
+                None => Some(self.core.era.newest),
+            };
+            let Some(generation) = generation else {
+                self.return_room(state);
+                return Answer::Full;
+            };
             let era = self.core.era;
-            let generation = time.map_or(era.newest, |time| self.generation_of(time));
             let entry = Entry { stored, mark: Mark::new(state, generation) };
             if self.segment(root, stored).is_some_and(|mut segment| segment.insert(entry, era)) {
                 self.charge(state, generation);
@@ -218,10 +225,12 @@ impl Held<'_> {
         }
     }
 
-    /// The newest generation of an event time; the oldest there is when its own was forgotten meanwhile.
-    fn generation_of(&self, time: i64) -> u64 {
-        let generation = self.common.generations.generation_at(time).unwrap_or(self.core.era.horizon);
-        generation.clamp(self.core.era.horizon, self.core.era.newest)
+    /// The newest generation of an event time, and the shard brought to where it is known. `None` when it is forgotten: an
+    /// entry in any other generation would make duplicates of events that are none.
+    fn generation_of(&mut self, time: i64) -> Option<u64> {
+        let generation = self.common.generations.generation_at(time).ok()?;
+        self.catch_up();
+        (generation >= self.core.era.horizon).then_some(generation)
     }
 
     /// Forgets the oldest generation, so that the segment of `stored` may have room again.

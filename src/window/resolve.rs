@@ -36,17 +36,30 @@ impl Held<'_> {
         if self.limits_ids() {
             self.common.generations.give_back_pending();
         }
-        if self.counts_ids() {
-            // Its own place was given back just now. Should another id have taken it, this one still counts: what was
-            // delivered must not be forgotten for a limit.
-            self.take_allowance();
-        }
+        // Its own place was given back just now. Should another id have taken it, this one still counts: what was delivered
+        // must not be forgotten for a limit.
+        let has_room = self.take_room(State::Seen);
         let era = self.core.era;
-        let generation = generation.unwrap_or(era.newest).clamp(era.horizon, era.newest);
+        let generation = generation.unwrap_or(era.newest);
+        let is_remembered = generation >= era.horizon;
         if let Some(mut segment) = self.segment(root, stored)
             && let Some(place) = segment.find(stored, Mark::is_pending)
         {
-            segment.set_mark(place, Mark::new(State::Seen, generation));
+            if is_remembered {
+                segment.set_mark(place, Mark::new(State::Seen, generation));
+            } else {
+                segment.free(place);
+            }
+        }
+        if !is_remembered {
+            // A limit made the set forget its time just now: it is counted like any other id of that time.
+            self.core.pending -= 1;
+            self.core.forgotten += 1;
+            self.core.evicted_early += 1;
+            if has_room {
+                self.return_room(State::Seen);
+            }
+            return true;
         }
         self.core.pending -= 1;
         self.charge(State::Seen, generation);
