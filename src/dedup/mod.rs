@@ -151,8 +151,7 @@ impl Deduplicator {
     /// more at once.
     pub fn observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
-        verdicts.resize(ids.len(), Verdict::FirstSeen);
-        self.each(ids, None, Act::Observe, |index, answer| verdicts[index] = self.lenient(answer));
+        self.each(ids, None, Act::Observe, |answers| self.lenient_all(answers, verdicts));
     }
 
     /// [`Deduplicator::observe_batch`] with a time for each id, as for [`Deduplicator::observe_at`].
@@ -161,15 +160,13 @@ impl Deduplicator {
     pub fn observe_batch_at<I: AsRef<[u8]>>(&self, ids: &[I], times: &[Timestamp], verdicts: &mut Vec<Verdict>) {
         let ids = &ids[..ids.len().min(times.len())];
         verdicts.clear();
-        verdicts.resize(ids.len(), Verdict::FirstSeen);
-        self.each(ids, Some(times), Act::Observe, |index, answer| verdicts[index] = self.lenient(answer));
+        self.each(ids, Some(times), Act::Observe, |answers| self.lenient_all(answers, verdicts));
     }
 
     /// Records all `ids` in order and says for each whether it is new, or why that cannot be said.
     pub fn try_observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Result<Verdict, Unjudged>>) {
         verdicts.clear();
-        verdicts.resize(ids.len(), Ok(Verdict::FirstSeen));
-        self.each(ids, None, Act::Observe, |index, answer| verdicts[index] = strict(answer));
+        self.each(ids, None, Act::Observe, |answers| verdicts.extend(answers.iter().copied().map(strict)));
     }
 
     /// Reserves all `ids` that are new: nobody else is told that they are, until they are committed or released.
@@ -343,13 +340,7 @@ impl Deduplicator {
         self.inner.set.ask(fingerprint, self.when(time), act)
     }
 
-    fn each<I: AsRef<[u8]>>(
-        &self,
-        ids: &[I],
-        times: Option<&[Timestamp]>,
-        act: Act,
-        answer: impl FnMut(usize, Answer),
-    ) {
+    fn each<I: AsRef<[u8]>>(&self, ids: &[I], times: Option<&[Timestamp]>, act: Act, take: impl FnMut(&[Answer])) {
         let clock = self.now();
         let fixed;
         let times = match times {
@@ -363,23 +354,30 @@ impl Deduplicator {
         match &*self.hasher {
             Hasher::SipHash13(hasher) => {
                 let fingerprint = |index: usize| hasher.fingerprint(ids[index].as_ref());
-                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, answer);
+                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, take);
             }
             Hasher::Xxh3(hasher) => {
                 let fingerprint = |index: usize| hasher.fingerprint(ids[index].as_ref());
-                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, answer);
+                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, take);
             }
         }
     }
 
-    /// Written so that the common answers take no branch: which one it is cannot be predicted.
     #[inline]
     fn lenient(&self, answer: Answer) -> Verdict {
-        if matches!(answer, Answer::Late | Answer::Full) {
+        if answer.is_unjudged() {
             self.inner.bypassed.fetch_add(1, Ordering::Relaxed);
         }
-        let is_known = matches!(answer, Answer::Seen | Answer::InFlight);
-        [Verdict::FirstSeen, Verdict::Duplicate][usize::from(is_known)]
+        lenient(answer)
+    }
+
+    /// Without a branch for each: which answer it is cannot be predicted.
+    fn lenient_all(&self, answers: &[Answer], verdicts: &mut Vec<Verdict>) {
+        verdicts.extend(answers.iter().copied().map(lenient));
+        let bypassed = answers.iter().filter(|answer| answer.is_unjudged()).count();
+        if bypassed > 0 {
+            self.inner.bypassed.fetch_add(bypassed as u64, Ordering::Relaxed);
+        }
     }
 }
 
@@ -406,6 +404,11 @@ impl fmt::Debug for Deduplicator {
             .field("hash", &self.inner.hash)
             .finish_non_exhaustive()
     }
+}
+
+#[inline]
+fn lenient(answer: Answer) -> Verdict {
+    if matches!(answer, Answer::Seen | Answer::InFlight) { Verdict::Duplicate } else { Verdict::FirstSeen }
 }
 
 #[inline]

@@ -30,7 +30,7 @@ impl Reservation {
         each: Option<&[Timestamp]>,
         times: Times<'_>,
     ) -> Self {
-        let mut verdicts = vec![ReserveVerdict::Duplicate; fingerprints.len()];
+        let mut verdicts = Vec::with_capacity(fingerprints.len());
         let fixed;
         let times = match times {
             Times::Now(now) if inner.event_time => {
@@ -40,8 +40,8 @@ impl Reservation {
             times => times,
         };
         let fingerprint = |index: usize| fingerprints[index];
-        inner.set.ask_batch(fingerprints.len(), fingerprint, times, Act::Reserve, |index, answer| {
-            verdicts[index] = verdict(answer);
+        inner.set.ask_batch(fingerprints.len(), fingerprint, times, Act::Reserve, |answers| {
+            verdicts.extend(answers.iter().copied().map(verdict));
         });
         let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);
         let pending = mine().map(|(index, _)| fingerprints[index]).collect();

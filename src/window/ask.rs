@@ -3,79 +3,133 @@
 use crate::event::Fingerprint;
 
 use super::batch::{Question, Run};
-use super::directory::Slot;
+use super::directory::{SegmentRef, Slot};
 use super::generations::{CLEAN_AFTER, Moment};
-use super::line::{Entry, Mark, State, Stored};
-use super::segment::{Common, Era, Quick};
-use super::shard::{Act, Answer, Held};
+use super::line::{Entry, Mark, Stored};
+use super::prefetch_far;
+use super::probe::{Common, Found, Probe};
+use super::segment::Quick;
+use super::shard::{Act, Answer, Core, Held, Shared};
+
+impl Core {
+    /// Processing time: answers one question that its home line alone can answer. `slot` was its slot at some time.
+    #[inline(always)]
+    pub(super) fn ask<P: Probe>(
+        &mut self,
+        probe: P,
+        shared: &Shared,
+        slot: &Slot,
+        fingerprint: Fingerprint,
+        act: Act,
+    ) -> Option<Answer> {
+        if shared.generations.era() != self.era || self.room_at_hand(shared, act.state()) == 0 {
+            return None;
+        }
+        let segment = self.at_hand(slot)?;
+        let common = self.common(shared, act);
+        let answer = match probe.ask(self.open(segment).home(Stored::of(fingerprint)), fingerprint, &common) {
+            Found::New => Answer::New,
+            Found::Seen => Answer::Seen,
+            Found::Elsewhere | Found::Unusual => return None,
+        };
+        self.settle(shared, act, u64::from(answer == Answer::New), u64::from(answer == Answer::Seen));
+        Some(answer)
+    }
+
+    #[inline]
+    fn common(&self, shared: &Shared, act: Act) -> Common {
+        Common::new(self.era, act.state(), shared.extend)
+    }
+
+    /// The segment that `slot` names, unless it takes a closer look: it has no lines, moved, or must be cleaned.
+    #[inline]
+    fn at_hand(&self, slot: &Slot) -> Option<SegmentRef> {
+        let segment = slot.segment();
+        (segment.has_lines() & (self.era.newest - slot.cleaned() <= CLEAN_AFTER)).then_some(segment)
+    }
+
+    /// Counts common answers. There must have been room at hand for the new ones.
+    #[inline]
+    fn settle(&mut self, shared: &Shared, act: Act, new: u64, seen: u64) {
+        self.answers[Answer::New as usize] += new;
+        self.answers[Answer::Seen as usize] += seen;
+        match act {
+            Act::Reserve => self.pending += new,
+            Act::Observe => {
+                let mask = self.counts.len() as u64 - 1;
+                self.counts[(self.era.newest & mask) as usize] += new as u32;
+                if shared.counts_ids() {
+                    self.allowance.ids -= new;
+                }
+            }
+        }
+    }
+}
 
 impl Held<'_> {
-    /// Processing time: answers the questions of a run in order, handing each answer to `answer` with its index.
-    #[inline]
-    pub(super) fn ask_run(&mut self, run: Run<'_>, act: Act, answer: &mut impl FnMut(usize, Answer)) {
-        for (_, question) in run.questions() {
-            let segment = question.slot.segment();
-            if segment.has_lines() {
-                self.open(segment).prefetch_other(Stored::of(question.fingerprint));
-            }
-        }
-        let mut tab = Tab::new(self, act);
-        for (index, question) in run.questions() {
-            let given = match self.ask_quick(question, &tab) {
-                Quick::New => {
-                    tab.new += 1;
-                    Answer::New
-                }
-                Quick::Seen => {
-                    tab.seen += 1;
-                    Answer::Seen
-                }
-                Quick::Unusual => {
-                    tab.settle(self, act);
-                    let given = self.ask(question.slot, question.fingerprint, act);
-                    tab = Tab::new(self, act);
-                    given
-                }
-            };
-            answer(index, given);
-        }
-        tab.settle(self, act);
-    }
-
+    /// Processing time: answers those questions of a run that their home lines alone can answer, and puts off the others,
+    /// whose other lines are on their way then. Of the questions about one ID those before the first that is put off are
+    /// answered, and no later one: so each ID is asked about in order.
     #[inline(always)]
-    fn ask_quick(&mut self, question: &Question<'_>, tab: &Tab) -> Quick {
-        let segment = question.slot.segment();
-        let is_clean = tab.common.newest - question.slot.cleaned() <= CLEAN_AFTER;
-        if !(segment.has_lines() & is_clean) | (tab.new >= tab.room) {
-            return Quick::Unusual;
+    pub(super) fn ask_run<P: Probe>(
+        &mut self,
+        probe: P,
+        run: Run<'_>,
+        act: Act,
+        answers: &mut [Answer],
+        put_off: &mut Vec<u16>,
+    ) {
+        let mut questions = run.questions();
+        if self.core.room_at_hand(self.common, act.state()) < questions.len() as u64 {
+            put_off.extend(questions.map(|(place, _)| place));
+            return;
         }
-        self.open(segment).ask(Stored::of(question.fingerprint), &tab.common)
-    }
-
-    /// Processing time: answers one question, the common ones in few instructions.
-    #[inline]
-    pub(super) fn ask_one(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
-        let Era { newest, horizon } = self.core.era;
-        let segment = slot.segment();
-        let state = act.state();
-        if segment.has_lines() & (newest - slot.cleaned() <= CLEAN_AFTER) && self.has_room_at_hand(state) {
-            let (mark, extend) = (Mark::new(state, newest), self.common.extend);
-            let common = Common { newest, age_max: newest - horizon, mark, extend };
-            match self.open(segment).ask(Stored::of(fingerprint), &common) {
-                Quick::New => {
-                    self.use_room_at_hand(state);
-                    self.count(state, newest);
-                    self.note(Answer::New);
-                    return Answer::New;
+        let common = self.core.common(self.common, act);
+        let (mut new, mut seen) = (0, 0);
+        for (place, question) in questions.by_ref() {
+            let Some(segment) = self.core.at_hand(question.slot) else {
+                put_off.push(place);
+                break;
+            };
+            let stored = Stored::of(question.fingerprint);
+            let mut segment = self.core.open(segment);
+            let found = probe.ask(segment.home(stored), question.fingerprint, &common);
+            match found {
+                Found::New => new += 1,
+                Found::Seen => {
+                    seen += 1;
+                    answers[usize::from(question.index)] = Answer::Seen;
                 }
-                Quick::Seen => {
-                    self.note(Answer::Seen);
-                    return Answer::Seen;
+                Found::Elsewhere | Found::Unusual => {
+                    prefetch_far(segment.other(stored));
+                    put_off.push(place);
+                    if found == Found::Unusual {
+                        break;
+                    }
                 }
-                Quick::Unusual => {}
             }
         }
-        self.ask(slot, fingerprint, act)
+        put_off.extend(questions.map(|(place, _)| place));
+        self.core.settle(self.common, act, new, seen);
+    }
+
+    /// Processing time: answers one question that was put off.
+    #[inline]
+    pub(super) fn ask_again(&mut self, question: &Question<'_>, act: Act) -> Answer {
+        let stored = Stored::of(question.fingerprint);
+        if self.core.room_at_hand(self.common, act.state()) > 0
+            && let Some(segment) = self.core.at_hand(question.slot)
+        {
+            let common = self.core.common(self.common, act);
+            let answer = match self.core.open(segment).ask(stored, &common) {
+                Quick::New => Answer::New,
+                Quick::Seen => Answer::Seen,
+                Quick::Unusual => return self.ask(question.slot, question.fingerprint, act),
+            };
+            self.core.settle(self.common, act, u64::from(answer == Answer::New), u64::from(answer == Answer::Seen));
+            return answer;
+        }
+        self.ask(question.slot, question.fingerprint, act)
     }
 
     /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
@@ -247,44 +301,6 @@ impl Held<'_> {
         let slot = self.roots[root].slot(stored);
         self.clean(root, slot.segment(), slot.cleaned(), stored);
         true
-    }
-}
-
-/// Common answers of a run that are not counted in the shard yet.
-struct Tab {
-    common: Common,
-    /// New ids for which there is room at hand.
-    room: u64,
-    new: u64,
-    seen: u64,
-}
-
-impl Tab {
-    fn new(held: &Held<'_>, act: Act) -> Self {
-        let Era { newest, horizon } = held.core.era;
-        let (state, extend) = (act.state(), held.common.extend);
-        let room = match (state, held.counts_ids()) {
-            (State::Seen, true) => held.core.allowance.ids,
-            _ if held.has_room_at_hand(state) => u64::MAX,
-            _ => 0,
-        };
-        let common = Common { newest, age_max: newest - horizon, mark: Mark::new(state, newest), extend };
-        Self { common, room, new: 0, seen: 0 }
-    }
-
-    fn settle(&self, held: &mut Held<'_>, act: Act) {
-        let core = &mut *held.core;
-        core.answers[Answer::New as usize] += self.new;
-        core.answers[Answer::Seen as usize] += self.seen;
-        if act == Act::Reserve {
-            core.pending += self.new;
-            return;
-        }
-        let mask = core.counts.len() as u64 - 1;
-        core.counts[(self.common.newest & mask) as usize] += self.new as u32;
-        if self.room != u64::MAX {
-            core.allowance.ids -= self.new;
-        }
     }
 }
 

@@ -1,22 +1,23 @@
 //! Many questions at once: their cache misses overlap, and each shard is locked once for all that concern it.
 //!
-//! Questions are worked off in blocks. A block is hashed, each home line is prefetched through the directory as it
-//! happens to be (a wrong guess costs time, never an answer), and it is sorted by shard, which keeps the order of questions
-//! about one ID. Then each shard is held once. While one block is asked the next one is prepared in small portions, so
-//! that the processor computes while lines arrive, and lines arrive while it computes.
+//! Questions are worked off in blocks. First all of a block are hashed, their home lines are asked for through the
+//! directory as it happens to be (a wrong guess costs time, never an answer), and they are put into one bucket per shard,
+//! in order. Then each shard is held once while its bucket is worked off; what needs a second line is put off until all
+//! buckets are through, and that line has come.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::directory::Slot;
 use super::generations::Moment;
 use super::line::Stored;
-use super::shard::{Act, Answer, Held, Shard};
-use super::{Set, When, prefetch};
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+use super::probe::with_avx2;
+use super::probe::{Kernel, Probe};
+use super::shard::{Act, Answer, Held};
+use super::{Set, When, prefetch_far};
 use crate::event::Fingerprint;
 use crate::time::Timestamp;
-
-/// Questions in a block: two blocks of lines stay in the first- or second-level cache.
-const BLOCK: usize = 512;
 
 /// The times of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -27,14 +28,14 @@ pub(crate) enum Times<'a> {
     Each { times: &'a [Timestamp], clock: i64 },
 }
 
-/// A block of questions, in the order in which it is worked off: by shard, and within a shard as asked.
+/// A block of questions by shard, each bucket in the order in which they were asked.
 struct Block<'a> {
-    fingerprints: Vec<Fingerprint>,
-    questions: Vec<Question<'a>>,
-    /// Indexes of the questions.
-    sorted: [u16; BLOCK],
-    /// Where each shard's questions end in `sorted`; before sorting, how many there are.
-    ends: Vec<u16>,
+    /// The buckets one after the other, each of `1 << bucket_bits` places.
+    places: Box<[MaybeUninit<Question<'a>>]>,
+    bucket_bits: u32,
+    /// How many places of each bucket are filled.
+    lengths: Box<[u16]>,
+    questions: Range<usize>,
 }
 
 /// A question whose line is on its way.
@@ -43,51 +44,88 @@ pub(super) struct Question<'a> {
     pub(super) fingerprint: Fingerprint,
     /// Where its segment is named, as it was before the lock was taken.
     pub(super) slot: &'a Slot,
-    shard: u16,
+    /// Which one of the block it is.
+    pub(super) index: u16,
 }
 
 /// The questions of a block that concern one shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run<'a> {
-    block: &'a [Question<'a>],
-    sorted: &'a [u16],
-    /// The index of the block's first question.
-    start: usize,
+    /// Where in the block they begin.
+    first: usize,
+    questions: &'a [Question<'a>],
 }
 
 impl<'a> Run<'a> {
-    /// Each with its index.
+    /// Each question with its place in the block.
     #[inline]
-    pub(super) fn questions(self) -> impl Iterator<Item = (usize, &'a Question<'a>)> {
-        self.sorted.iter().map(move |index| (self.start + usize::from(*index), &self.block[usize::from(*index)]))
+    pub(super) fn questions(self) -> impl ExactSizeIterator<Item = (u16, &'a Question<'a>)> {
+        self.questions.iter().enumerate().map(move |(place, question)| ((self.first + place) as u16, question))
     }
 }
 
 impl Set {
-    /// Answers `questions` questions in order, handing each answer to `answer` with its index. `fingerprint` tells the
-    /// fingerprint of a question; it is called once for each, in order, and ahead of the answers.
+    /// Answers `questions` questions, handing their answers to `take` in order, some hundred at a time. `fingerprint` tells
+    /// the fingerprint of a question; it is called once for each, in order, and ahead of the answers.
     pub(crate) fn ask_batch(
         &self,
         questions: usize,
         mut fingerprint: impl FnMut(usize) -> Fingerprint,
         times: Times<'_>,
         act: Act,
-        mut answer: impl FnMut(usize, Answer),
+        mut take: impl FnMut(&[Answer]),
     ) {
         match times {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
-                self.each_held(questions, fingerprint, |held, run| held.ask_run(run, act, &mut answer));
+                match self.common.kernel {
+                    Kernel::Portable(probe) => self.ask_blocks(probe, questions, fingerprint, act, take),
+                    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+                    Kernel::Avx2(probe) => {
+                        with_avx2(probe, || self.ask_blocks(probe, questions, fingerprint, act, take));
+                    }
+                }
             }
             Times::Each { times, clock } if self.common.generations.limits().lateness.is_some() => {
-                self.ask_events(questions, fingerprint, times, clock, act, answer);
+                self.ask_events(questions, fingerprint, times, clock, act, take);
             }
             Times::Each { times, .. } => {
                 for (index, time) in times.iter().enumerate().take(questions) {
-                    answer(index, self.ask(fingerprint(index), When::Now(time.as_nanos()), act));
+                    take(&[self.ask(fingerprint(index), When::Now(time.as_nanos()), act)]);
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn ask_blocks<P: Probe>(
+        &self,
+        probe: P,
+        questions: usize,
+        fingerprint: impl FnMut(usize) -> Fingerprint,
+        act: Act,
+        mut take: impl FnMut(&[Answer]),
+    ) {
+        let mut answers = Vec::new();
+        let mut put_off = Vec::new();
+        let portion = BLOCK.div_ceil(self.shards.len());
+        self.each_block(questions, fingerprint, |block, coming| {
+            answers.clear();
+            answers.resize(block.questions.len(), Answer::New);
+            for (shard, run) in block.runs() {
+                self.hold(shard).ask_run(probe, run, act, &mut answers, &mut put_off);
+                coming.bring(portion);
+            }
+            for places in put_off.chunk_by(|a, b| block.shard_of(*a) == block.shard_of(*b)) {
+                let mut held = self.hold(block.shard_of(places[0]));
+                for place in places {
+                    let question = block.question(*place);
+                    answers[usize::from(question.index)] = held.ask_again(question, act);
+                }
+            }
+            put_off.clear();
+            take(&answers);
+        });
     }
 
     /// Event time: a portion ends before an event that makes the set forget, as the ones before it may still ask for what
@@ -99,11 +137,12 @@ impl Set {
         times: &[Timestamp],
         clock: i64,
         act: Act,
-        mut answer: impl FnMut(usize, Answer),
+        mut take: impl FnMut(&[Answer]),
     ) {
         let times = &times[..questions.min(times.len())];
         let mut start = 0;
         let mut moments: Vec<Result<Moment, Answer>> = Vec::with_capacity(BLOCK.min(times.len()));
+        let mut answers = Vec::new();
         while start < times.len() {
             moments.clear();
             for time in times[start..].iter().take(BLOCK).map(|time| time.as_nanos()) {
@@ -112,16 +151,17 @@ impl Set {
                 }
                 moments.push(self.notice_event(time, clock));
             }
+            answers.clear();
+            answers.resize(moments.len(), Answer::New);
             self.each_held(
                 moments.len(),
                 |index| fingerprint(start + index),
-                |held, run| {
-                    for (index, question) in run.questions() {
-                        let given = moments[index].map(|moment| held.ask_event(question.fingerprint, moment, act));
-                        answer(start + index, given.unwrap_or_else(|unjudged| unjudged));
-                    }
+                |held, index, question| {
+                    let given = moments[index].map(|moment| held.ask_event(question.fingerprint, moment, act));
+                    answers[index] = given.unwrap_or_else(|unjudged| unjudged);
                 },
             );
+            take(&answers);
             start += moments.len();
         }
     }
@@ -134,9 +174,7 @@ impl Set {
                 self.each_held(
                     fingerprints.len(),
                     |index| fingerprints[index],
-                    |held, run| {
-                        run.questions().for_each(|(_, question)| held.commit_at(question.slot, question.fingerprint));
-                    },
+                    |held, _, question| held.commit_at(question.slot, question.fingerprint),
                 );
             }
             Times::Each { times, clock } => {
@@ -150,83 +188,151 @@ impl Set {
         }
     }
 
-    /// Calls `act` for each fingerprint, holding its shard.
+    /// Calls `act` for each fingerprint with its index, holding its shard.
     #[inline]
     fn each_held(
         &self,
         questions: usize,
-        mut fingerprint: impl FnMut(usize) -> Fingerprint,
-        mut act: impl FnMut(&mut Held<'_>, Run<'_>),
+        fingerprint: impl FnMut(usize) -> Fingerprint,
+        mut act: impl FnMut(&mut Held<'_>, usize, &Question<'_>),
     ) {
-        let shards = self.shards.len();
-        let (mut block, mut next) = (&mut Block::new(shards, questions), &mut Block::new(shards, questions));
-        let mut prepared = questions.min(BLOCK);
-        block.prepare(self, 0..prepared, &mut fingerprint);
-        let mut start = 0;
-        while !block.questions.is_empty() {
-            let coming = questions.min(prepared + BLOCK);
-            next.prepare(self, prepared..coming, &mut fingerprint);
-            prepared = coming;
-            block.sort();
-            let mut done = 0;
-            for (shard, end) in self.shards.iter().zip(&block.ends) {
-                let sorted = &block.sorted[done..usize::from(*end)];
-                if !sorted.is_empty() {
-                    done = usize::from(*end);
-                    act(&mut shard.hold(&self.common), Run { block: &block.questions, sorted, start });
+        self.each_block(questions, fingerprint, |block, _| {
+            for (shard, run) in block.runs() {
+                let mut held = self.hold(shard);
+                for question in run.questions {
+                    act(&mut held, block.questions.start + usize::from(question.index), question);
                 }
             }
-            start += block.questions.len();
-            std::mem::swap(&mut block, &mut next);
+        });
+    }
+
+    /// Calls `act` for each block of questions, with the next one, which it may bring nearer.
+    #[inline(always)]
+    fn each_block<'a, F: FnMut(usize) -> Fingerprint>(
+        &'a self,
+        questions: usize,
+        fingerprint: F,
+        mut act: impl FnMut(&Block<'a>, &mut Coming<'a, F>),
+    ) {
+        let mut block = Block::new(self.shards.len());
+        let mut coming = Coming::new(self, questions, fingerprint);
+        coming.hash();
+        while coming.take(&mut block) {
+            coming.hash();
+            act(&block, &mut coming);
         }
+    }
+}
+
+/// The block after the one that is worked off.
+struct Coming<'a, F> {
+    set: &'a Set,
+    /// The questions that are not hashed yet.
+    questions: Range<usize>,
+    fingerprint: F,
+    fingerprints: Vec<Fingerprint>,
+    slots: Vec<&'a Slot>,
+    block: Block<'a>,
+    /// A bucket of the block is full.
+    is_full: bool,
+}
+
+impl<'a, F: FnMut(usize) -> Fingerprint> Coming<'a, F> {
+    fn new(set: &'a Set, questions: usize, fingerprint: F) -> Self {
+        let block = Block::new(set.shards.len());
+        let most = questions.min(BLOCK);
+        let (fingerprints, slots) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        Self { set, questions: 0..questions, fingerprint, fingerprints, slots, block, is_full: false }
+    }
+
+    /// Hashes as many questions as a block takes, and looks up where their segments are named. In short passes, so that
+    /// the processor sees many questions at a time while it waits for the directory. Never inlined where vector
+    /// instructions are enabled: compilers make slow ones of `SipHash`.
+    #[inline(never)]
+    fn hash(&mut self) {
+        let (set, known) = (self.set, self.fingerprints.len());
+        let Range { start, end } = self.questions;
+        self.questions.start = end.min(start + BLOCK - known);
+        self.fingerprints.extend((start..self.questions.start).map(&mut self.fingerprint));
+        let fingerprints = self.fingerprints[known..].iter();
+        self.slots.extend(fingerprints.map(|fingerprint| set.slot(set.shard_of(*fingerprint), *fingerprint)));
+    }
+
+    /// Puts up to `count` more questions into the block, and asks for their lines.
+    #[inline(always)]
+    fn bring(&mut self, count: usize) {
+        if self.is_full {
+            return;
+        }
+        let block = &mut self.block;
+        let taken = block.questions.len();
+        let to = self.fingerprints.len().min(taken + count);
+        let coming = self.fingerprints[taken..to].iter().zip(&self.slots[taken..to]);
+        let mut index = taken as u16;
+        for (fingerprint, slot) in coming {
+            prefetch_far(slot.segment().home(Stored::of(*fingerprint)));
+            let shard = self.set.shard_of(*fingerprint);
+            let length = &mut block.lengths[shard];
+            let place = shard << block.bucket_bits | usize::from(*length);
+            block.places[place].write(Question { fingerprint: *fingerprint, slot, index });
+            index += 1;
+            *length += 1;
+            if *length == 1 << block.bucket_bits {
+                self.is_full = true;
+                break;
+            }
+        }
+        block.questions.end = block.questions.start + usize::from(index);
+    }
+
+    /// Hands out the block in exchange for one that is done. False when there are no more questions.
+    #[inline(always)]
+    fn take(&mut self, block: &mut Block<'a>) -> bool {
+        self.bring(BLOCK);
+        std::mem::swap(&mut self.block, block);
+        let taken = block.questions.clone();
+        self.fingerprints.drain(..taken.len());
+        self.slots.drain(..taken.len());
+        self.block.questions = taken.end..taken.end;
+        self.block.lengths.fill(0);
+        self.is_full = false;
+        !taken.is_empty()
     }
 }
 
 impl<'a> Block<'a> {
-    fn new(shards: usize, questions: usize) -> Self {
-        let most = questions.min(BLOCK);
-        let (fingerprints, questions) = (Vec::with_capacity(most), Vec::with_capacity(most));
-        Self { fingerprints, questions, sorted: [0; BLOCK], ends: vec![0; shards] }
+    fn new(shards: usize) -> Self {
+        let bucket_bits = (BUCKETS_PLACES / shards).max(BUCKET_PLACES_MIN).ilog2();
+        let places = Box::new_uninit_slice(shards << bucket_bits);
+        Self { places, bucket_bits, lengths: vec![0; shards].into_boxed_slice(), questions: 0..0 }
     }
 
-    /// Takes the questions of `range`, and asks for their lines. In two passes: short ones overlap better, as the
-    /// processor looks ahead over more questions while it waits for directories.
+    /// The shards that are asked, with their questions.
     #[inline]
-    fn prepare(&mut self, set: &'a Set, range: Range<usize>, fingerprint: &mut impl FnMut(usize) -> Fingerprint) {
-        self.fingerprints.clear();
-        self.fingerprints.extend(range.map(fingerprint));
-        self.ends.fill(0);
-        self.questions.clear();
-        let (shard_bits, ends) = (set.common.shape.shard_bits, &mut self.ends[..]);
-        self.questions.extend(self.fingerprints.iter().map(|fingerprint| {
-            let number = set.shard_of(*fingerprint);
-            let shard = &set.shards[number];
-            ends[number] += 1;
-            let slot = prefetch_home(shard, shard_bits, *fingerprint);
-            Question { fingerprint: *fingerprint, slot, shard: number as u16 }
-        }));
+    fn runs(&self) -> impl Iterator<Item = (usize, Run<'_>)> {
+        self.lengths.iter().enumerate().filter(|(_, length)| **length > 0).map(|(shard, length)| {
+            let first = shard << self.bucket_bits;
+            let places = &self.places[first..first + usize::from(*length)];
+            // SAFETY: `bring` wrote the first `length` places of each bucket, and an initialised question is laid out as
+            // one that may be.
+            let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question<'a>]) };
+            (shard, Run { first, questions })
+        })
     }
 
-    /// Counting sort, stable.
-    #[inline]
-    fn sort(&mut self) {
-        let mut start = 0;
-        for end in &mut self.ends {
-            start += std::mem::replace(end, start);
-        }
-        for (index, question) in (0_u16..).zip(&self.questions) {
-            let end = &mut self.ends[usize::from(question.shard)];
-            self.sorted[usize::from(*end) % BLOCK] = index;
-            *end += 1;
-        }
+    fn shard_of(&self, place: u16) -> usize {
+        usize::from(place) >> self.bucket_bits
+    }
+
+    /// The question at a place that a run named.
+    fn question(&self, place: u16) -> &Question<'a> {
+        // SAFETY: runs name the places that `bring` wrote.
+        unsafe { self.places[usize::from(place)].assume_init_ref() }
     }
 }
 
-/// Asks for the home line of a coming question, without the lock, and says where its segment is named.
-#[inline]
-pub(super) fn prefetch_home(shard: &Shard, shard_bits: u32, fingerprint: Fingerprint) -> &Slot {
-    let stored = Stored::of(fingerprint);
-    let slot = shard.root(fingerprint, shard_bits).slot(stored);
-    prefetch(slot.segment().home(stored));
-    slot
-}
+/// Questions in a block: their lines stay in the second-level cache.
+const BLOCK: usize = 512;
+/// Places of all buckets: several times as many as questions, so that they seldom fill before the block does.
+const BUCKETS_PLACES: usize = 4 * BLOCK;
+const BUCKET_PLACES_MIN: usize = 16;

@@ -59,18 +59,24 @@ impl Root {
     /// The slots.
     #[inline]
     pub(super) fn slots(&self) -> &[Slot] {
-        let packed = self.packed.load(Ordering::Acquire);
-        let first = std::ptr::with_exposed_provenance::<Slot>((packed & ADDRESS_MASK) as usize);
+        let (first, depth) = self.unpack();
         // SAFETY: `packed` was made from a slice of `1 << depth` slots that lives as long as the set, which outlives
         // `self`. Slots are atomics, so sharing them is sound.
-        unsafe { std::slice::from_raw_parts(first, 1 << (packed >> ADDRESS_BITS)) }
+        unsafe { std::slice::from_raw_parts(first, 1 << depth) }
     }
 
     /// The slot of `stored`.
     #[inline]
     pub(super) fn slot(&self, stored: Stored) -> &Slot {
-        let slots = self.slots();
-        &slots[stored.path(slots.len().trailing_zeros())]
+        let (first, depth) = self.unpack();
+        // SAFETY: as above; a path of `depth` bits is less than `1 << depth`.
+        unsafe { &*first.add(stored.path(depth)) }
+    }
+
+    #[inline]
+    fn unpack(&self) -> (*const Slot, u32) {
+        let packed = self.packed.load(Ordering::Acquire);
+        (std::ptr::with_exposed_provenance((packed & ADDRESS_MASK) as usize), (packed >> ADDRESS_BITS) as u32)
     }
 }
 

@@ -59,8 +59,7 @@ impl Set {
 
     /// Visits the next segment that needs it. True when it came to the end of a shard.
     fn sweep_step(&self, cursor: &mut Cursor) -> bool {
-        let shard = &self.shards[cursor.shard];
-        let mut held = shard.hold(&self.common);
+        let mut held = self.hold(cursor.shard);
         let starts = cursor.root == 0 && cursor.path == 0;
         if starts {
             let is_due = held.core.forgotten > held.tally().live + SWEEP_MIN;
@@ -79,7 +78,7 @@ impl Set {
         }
         cursor.path = 0;
         cursor.root += 1;
-        if cursor.root < shard.roots.len() {
+        if cursor.root < self.roots[cursor.shard].len() {
             return false;
         }
         self.next_shard(cursor);

@@ -7,14 +7,13 @@
 //! a     fingerprint bits 0..32, compared first
 //! b     fingerprint bits 32..64
 //! c     bits 0..16: fingerprint bits 64..80; bits 16..30: tag (the generation modulo 2¹⁴); bits 30..32: state
-//! head  bits 5i..5i+5: fingerprint bits 80..85 of entry i; bits 25..31: overflow marks; bit 31: was full
+//! head  bits 5i..5i+5: fingerprint bits 80..85 of entry i; bits 25..32: overflow marks
 //! ```
 //!
 //! The fields lie in columns so that one vector compare asks all entries at once. An overflow mark says that an entry
-//! whose home is this line stands in its other line. There are six, and a fingerprint has one of them, so most searches
+//! whose home is this line stands in its other line. There are seven, and a fingerprint has one of them, so most searches
 //! for an ID that is not there end here even when the line has overflowed. A mark is never cleared in place: a deletion
-//! cannot know whether it removed the last entry that needs it. Rebuilding the segment clears them. That the line was full
-//! once is only a hint that its ids' other lines will be wanted.
+//! cannot know whether it removed the last entry that needs it. Rebuilding the segment clears them.
 
 use crate::event::Fingerprint;
 
@@ -180,7 +179,7 @@ impl Line {
     }
 
     #[inline]
-    fn holds(&self, slot: usize, stored: Stored) -> bool {
+    pub(super) fn holds(&self, slot: usize, stored: Stored) -> bool {
         self.b[slot] == stored.b && self.high(slot) == stored.c && !self.mark(slot).is_free()
     }
 
@@ -252,20 +251,6 @@ impl Line {
         u32::from(is_free | (is_old & !is_pending))
     }
 
-    /// Puts an entry in the first slot of `room`, which must not be empty.
-    #[inline]
-    pub(super) fn put_in_room(&mut self, room: u32, entry: Entry) {
-        self.put(room.trailing_zeros() as usize, entry);
-        let is_last = room & (room - 1) == 0;
-        self.head |= u32::from(is_last) * WAS_FULL;
-    }
-
-    /// Whether a question about `stored`, whose home this is, is likely to read its other line.
-    #[inline]
-    pub(super) fn wants_other(&self, stored: Stored) -> bool {
-        self.head & (stored.overflow_mark() | WAS_FULL) != 0
-    }
-
     /// Makes `slot` free.
     pub(super) fn free(&mut self, slot: usize) {
         self.c[slot] = 0;
@@ -285,19 +270,17 @@ impl Line {
 }
 
 /// Bits of a generation tag.
-const TAG_BITS: u32 = 14;
+pub(super) const TAG_BITS: u32 = 14;
 /// Generations after which a tag repeats.
 pub(super) const TAG_RANGE: u64 = 1 << TAG_BITS;
-const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
+pub(super) const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
 const LOW_16: u32 = 0xFFFF;
 /// Fingerprint bits of one entry that stand in the head.
 const HEAD_BITS: u32 = 5;
 const HEAD_MASK: u32 = (1 << HEAD_BITS) - 1;
 /// The lowest overflow mark, above the bits of five entries.
 const OVERFLOW_FIRST: u32 = 1 << 25;
-const OVERFLOW_MARKS: u64 = 6;
-/// The line was full since it was rebuilt.
-const WAS_FULL: u32 = 1 << 31;
+const OVERFLOW_MARKS: u64 = 7;
 /// Stored bits above the low 64; also the longest path from a root to a segment.
 pub(super) const PATH_BITS: u32 = 21;
 const STORED_HIGH_MASK: u32 = (1 << PATH_BITS) - 1;
@@ -341,7 +324,7 @@ mod tests {
             assert_eq!((entry.stored, entry.mark), (stored, mark));
         }
         assert!(line.overflowed(stored(77)));
-        assert_eq!((0..6_u128).filter(|n| line.overflowed(stored(n * 715_827_883))).count(), 1);
+        assert_eq!((0..7_u128).filter(|n| line.overflowed(stored(n * 613_566_757))).count(), 1);
     }
 
     #[test]

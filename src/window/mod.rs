@@ -32,6 +32,7 @@ mod line;
 mod memory;
 #[cfg(all(loom, test))]
 mod models;
+mod probe;
 mod resolve;
 mod room;
 mod segment;
@@ -40,11 +41,16 @@ mod shard;
 use crossbeam::utils::CachePadded;
 
 use crate::event::Fingerprint;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
+use directory::{Root, Slot, root_of};
 use generations::{Generations, Moment, Resolved};
+use line::Stored;
 use memory::Memory;
-use shard::{Held, Shard, Shared};
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+use probe::with_avx2;
+use probe::{Kernel, Probe};
+use shard::{Core, Held, Shard, Shared};
 
 pub(crate) use batch::Times;
 pub(crate) use generations::Limits;
@@ -76,6 +82,8 @@ pub(crate) enum When {
 /// The set.
 #[derive(Debug)]
 pub(crate) struct Set {
+    /// By shard.
+    roots: Box<[Box<[Root]>]>,
     shards: Box<[CachePadded<Shard>]>,
     common: Shared,
     /// Events whose time was too far ahead. Written by any question, read by statistics; relaxed, as it orders nothing.
@@ -97,15 +105,20 @@ impl Set {
         let generations = Generations::new(config.limits);
         let (era, shape) = (generations.era(), config.shape);
         let count = 1_usize << shape.shard_bits;
-        let shards: Box<[_]> =
-            (0..count).map(|number| CachePadded::new(Shard::new(number, &shape, era, ring_length))).collect();
+        let (shards, roots): (Vec<_>, Vec<_>) = (0..count)
+            .map(|number| Shard::new(number, &shape, era, ring_length))
+            .map(|(shard, roots)| (CachePadded::new(shard), roots))
+            .unzip();
         let shard_bytes = shards.iter().map(|shard| shard.bytes()).sum::<usize>();
-        let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + shard_bytes;
-        let roots = shards.iter().map(|shard| shard.roots.len()).sum();
-        let memory = Memory::new(config.memory_bytes_max, overhead, roots).ok_or(TooLittleMemory)?;
-        let common = Shared { generations, memory: Mutex::new(memory), shape, extend: config.extend };
+        let roots_bytes = roots.iter().map(|roots| size_of_val(roots) + size_of_val(&**roots)).sum::<usize>();
+        let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + shard_bytes + roots_bytes;
+        let roots_count = roots.iter().map(|roots| roots.len()).sum();
+        let memory = Memory::new(config.memory_bytes_max, overhead, roots_count).ok_or(TooLittleMemory)?;
+        let kernel = probe::Kernel::detect();
+        let common = Shared { generations, memory: Mutex::new(memory), shape, extend: config.extend, kernel };
         let set = Self {
-            shards,
+            roots: roots.into_boxed_slice(),
+            shards: shards.into_boxed_slice(),
             common,
             future: AtomicU64::new(0),
             late: AtomicU64::new(0),
@@ -121,10 +134,10 @@ impl Set {
         if ids == 0 {
             return Ok(());
         }
-        for shard in &self.shards {
-            let each = ids as f64 / self.shards.len() as f64 / shard.roots.len() as f64;
-            for root in 0..shard.roots.len() {
-                shard.hold(&self.common).presize(root, each).map_err(|memory::NoMemory| TooLittleMemory)?;
+        for (shard, roots) in self.roots.iter().enumerate() {
+            let each = ids as f64 / self.shards.len() as f64 / roots.len() as f64;
+            for root in 0..roots.len() {
+                self.hold(shard).presize(root, each).map_err(|memory::NoMemory| TooLittleMemory)?;
             }
         }
         Ok(())
@@ -140,7 +153,7 @@ impl Set {
         match when {
             When::Now(now) => self.ask_now(fingerprint, now, act),
             When::Event { time, clock } => match self.notice_event(time, clock) {
-                Ok(moment) => self.hold(fingerprint).ask_event(fingerprint, moment, act),
+                Ok(moment) => self.hold_for(fingerprint).ask_event(fingerprint, moment, act),
                 Err(answer) => answer,
             },
         }
@@ -149,10 +162,24 @@ impl Set {
     /// Processing time: answers for one fingerprint.
     #[inline]
     pub(crate) fn ask_now(&self, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
+        match self.common.kernel {
+            Kernel::Portable(probe) => self.ask_now_with(probe, fingerprint, now, act),
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Kernel::Avx2(probe) => with_avx2(probe, || self.ask_now_with(probe, fingerprint, now, act)),
+        }
+    }
+
+    #[inline(always)]
+    fn ask_now_with<P: Probe>(&self, probe: P, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
         let shard = self.shard_of(fingerprint);
-        let slot = batch::prefetch_home(&self.shards[shard], self.common.shape.shard_bits, fingerprint);
+        let slot = self.slot(shard, fingerprint);
+        prefetch(slot.segment().home(Stored::of(fingerprint)));
         self.common.generations.observe_clock(now);
-        self.shards[shard].hold(&self.common).ask_one(slot, fingerprint, act)
+        let mut core = self.shards[shard].lock();
+        match core.ask(probe, &self.common, slot, fingerprint, act) {
+            Some(answer) => answer,
+            None => self.held(shard, core).ask(slot, fingerprint, act),
+        }
     }
 
     /// What [`Set::ask`] would find, without recording anything.
@@ -164,7 +191,7 @@ impl Set {
             }
             When::Event { time, .. } => Some(self.common.generations.peek_event(time)),
         };
-        self.hold(fingerprint).peek(fingerprint, moment)
+        self.hold_for(fingerprint).peek(fingerprint, moment)
     }
 
     /// Marks a reserved fingerprint as seen; in event time, at the time of its event. False when it is not reserved.
@@ -172,10 +199,10 @@ impl Set {
         match when {
             When::Now(now) => {
                 self.common.generations.observe_clock(now);
-                self.hold(fingerprint).commit(fingerprint, None)
+                self.hold_for(fingerprint).commit(fingerprint, None)
             }
             When::Event { time, .. } => match self.common.generations.generation_at(time) {
-                Ok(generation) => self.hold(fingerprint).commit(fingerprint, Some(generation)),
+                Ok(generation) => self.hold_for(fingerprint).commit(fingerprint, Some(generation)),
                 // It was reserved for so long that its time is forgotten: committing and forgetting come to one.
                 Err(forgotten) => {
                     let is_early = forgotten == generations::Forgotten::Early;
@@ -188,12 +215,12 @@ impl Set {
 
     /// Makes a reserved fingerprint unknown again. False when it is not reserved.
     pub(crate) fn release(&self, fingerprint: Fingerprint) -> bool {
-        self.hold(fingerprint).release(fingerprint)
+        self.hold_for(fingerprint).release(fingerprint)
     }
 
     /// Makes a seen fingerprint unknown again. False when it is not known, or only reserved.
     pub(crate) fn forget(&self, fingerprint: Fingerprint) -> bool {
-        self.hold(fingerprint).forget(fingerprint)
+        self.hold_for(fingerprint).forget(fingerprint)
     }
 
     /// What happened so far, brought to the present.
@@ -204,8 +231,8 @@ impl Set {
             evicted_early: self.evicted_early.load(Ordering::Relaxed),
             ..Tally::default()
         };
-        for shard in &self.shards {
-            sum.add(&shard.hold(&self.common).tally());
+        for shard in 0..self.shards.len() {
+            sum.add(&self.hold(shard).tally());
         }
         sum
     }
@@ -244,9 +271,30 @@ impl Set {
         }
     }
 
+    /// Locks the shard of `fingerprint` and brings it to the present.
     #[inline]
-    fn hold(&self, fingerprint: Fingerprint) -> Held<'_> {
-        self.shards[self.shard_of(fingerprint)].hold(&self.common)
+    fn hold_for(&self, fingerprint: Fingerprint) -> Held<'_> {
+        self.hold(self.shard_of(fingerprint))
+    }
+
+    /// Locks a shard and brings it to the present.
+    #[inline]
+    fn hold(&self, shard: usize) -> Held<'_> {
+        self.held(shard, self.shards[shard].lock())
+    }
+
+    #[inline]
+    fn held<'a>(&'a self, shard: usize, core: MutexGuard<'a, Core>) -> Held<'a> {
+        let mut held = Held { roots: &self.roots[shard], core, common: &self.common };
+        held.catch_up();
+        held
+    }
+
+    /// Where the segment of `fingerprint` is named, as far as can be told without the lock.
+    #[inline]
+    fn slot(&self, shard: usize, fingerprint: Fingerprint) -> &Slot {
+        let roots = &self.roots[shard];
+        roots[root_of(fingerprint, self.common.shape.shard_bits, roots.len())].slot(Stored::of(fingerprint))
     }
 
     #[inline]
@@ -285,7 +333,7 @@ impl Shape {
     }
 }
 
-/// Asks for a cache line ahead of its use. Any address will do, also one that is not mapped.
+/// Asks for a cache line just ahead of its use. Any address will do, also one that is not mapped.
 #[inline]
 fn prefetch<T>(line: *const T) {
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
@@ -297,10 +345,23 @@ fn prefetch<T>(line: *const T) {
     let _ = line;
 }
 
+/// Asks for a cache line some hundred others ahead of its use: into the second-level cache, which can wait for more lines
+/// at a time than the first.
+#[inline]
+fn prefetch_far<T>(line: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    // SAFETY: as for `prefetch`.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(line.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
+    let _ = line;
+}
+
 /// Log2 of the roots of a set without limits, to within a factor of two.
 const ROOTS_BITS: u32 = 11;
 const ROOTS_BITS_MIN: u32 = 3;
 /// Bytes of limit that one root wants: its share of the fixed cost stays small then.
 const ROOT_SHARE_OF_MEMORY: usize = 32 << 10;
-const SHARDS_PER_CORE: usize = 32;
+const SHARDS_PER_CORE: usize = 8;
 const SHARD_BITS_MAX: u32 = 9;

@@ -14,7 +14,7 @@ impl Held<'_> {
         let stored = Stored::of(fingerprint);
         let newest = self.core.era.newest;
         let segment = self.segment_at(slot, self.root(fingerprint), stored);
-        if !segment.has_lines() || self.limits_ids() || !self.has_room_at_hand(State::Seen) {
+        if !segment.has_lines() || self.common.limits_ids() || !self.has_room_at_hand(State::Seen) {
             self.commit(fingerprint, None);
             return;
         }
@@ -33,7 +33,7 @@ impl Held<'_> {
         if self.segment(root, stored).is_none_or(|segment| segment.find(stored, Mark::is_pending).is_none()) {
             return false;
         }
-        if self.limits_ids() {
+        if self.common.limits_ids() {
             self.common.generations.give_back_pending();
         }
         // Its own place was given back just now. Should another id have taken it, this one still counts: what was delivered

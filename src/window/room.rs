@@ -6,32 +6,43 @@
 
 use super::generations::Taken;
 use super::line::State;
-use super::shard::Held;
+use super::shard::{Core, Held, Shared};
 
-impl Held<'_> {
+impl Shared {
     /// Whether generations have a size: under any limit.
     #[inline]
     pub(super) fn counts_ids(&self) -> bool {
-        self.common.generations.limits().generation_ids != u64::MAX
+        self.generations.limits().generation_ids != u64::MAX
     }
 
     #[inline]
     pub(super) fn limits_ids(&self) -> bool {
-        self.common.generations.limits().max_ids != u64::MAX
+        self.generations.limits().max_ids != u64::MAX
     }
+}
 
+impl Core {
+    /// Room for how many ids there is without asking the generations for it.
+    #[inline]
+    pub(super) fn room_at_hand(&self, shared: &Shared, state: State) -> u64 {
+        match state {
+            State::Pending if shared.limits_ids() => 0,
+            State::Seen if shared.counts_ids() => self.allowance.ids,
+            _ => u64::MAX,
+        }
+    }
+}
+
+impl Held<'_> {
     /// Whether there is room for one id without asking the generations for it.
     #[inline]
     pub(super) fn has_room_at_hand(&self, state: State) -> bool {
-        match state {
-            State::Pending => !self.limits_ids(),
-            _ => !self.counts_ids() || self.core.allowance.ids > 0,
-        }
+        self.core.room_at_hand(self.common, state) > 0
     }
 
     #[inline]
     pub(super) fn use_room_at_hand(&mut self, state: State) {
-        if state == State::Seen && self.counts_ids() {
+        if state == State::Seen && self.common.counts_ids() {
             self.core.allowance.ids -= 1;
         }
     }
@@ -40,15 +51,15 @@ impl Held<'_> {
     #[inline]
     pub(super) fn take_room(&mut self, state: State) -> bool {
         match state {
-            State::Pending => !self.limits_ids() || self.take_pending(),
-            _ => !self.counts_ids() || self.take_allowance(),
+            State::Pending => !self.common.limits_ids() || self.take_pending(),
+            _ => !self.common.counts_ids() || self.take_allowance(),
         }
     }
 
     pub(super) fn return_room(&mut self, state: State) {
         match state {
-            State::Pending if self.limits_ids() => self.common.generations.give_back_pending(),
-            State::Seen if self.counts_ids() => self.core.allowance.ids += 1,
+            State::Pending if self.common.limits_ids() => self.common.generations.give_back_pending(),
+            State::Seen if self.common.counts_ids() => self.core.allowance.ids += 1,
             _ => {}
         }
     }
@@ -78,7 +89,7 @@ impl Held<'_> {
 
     /// Counts an id for which room was taken, in the generation that it belongs to.
     pub(super) fn charge(&mut self, state: State, generation: u64) {
-        if state == State::Seen && self.counts_ids() && generation != self.core.allowance.generation {
+        if state == State::Seen && self.common.counts_ids() && generation != self.core.allowance.generation {
             self.common.generations.recharge(self.core.allowance.generation, generation);
         }
         self.count(state, generation);
@@ -97,7 +108,7 @@ impl Held<'_> {
     pub(super) fn uncount(&mut self, generation: u64) {
         let mask = self.core.counts.len() as u64 - 1;
         self.core.counts[(generation & mask) as usize] -= 1;
-        if self.counts_ids() {
+        if self.common.counts_ids() {
             self.common.generations.give_back(Taken { generation, ids: 1 });
         }
     }

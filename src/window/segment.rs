@@ -8,6 +8,7 @@
 //! An expired entry is free space where it stands; nothing searches for it.
 
 use super::line::{ENTRIES, Entry, Line, Mark, Stored};
+use super::probe::Common;
 
 /// The generations that count now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,18 +27,6 @@ impl Era {
     }
 }
 
-/// What does not change while only common answers are given.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Common {
-    pub(super) newest: u64,
-    /// The age of the oldest generation that is remembered.
-    pub(super) age_max: u64,
-    /// How a new entry is marked.
-    pub(super) mark: Mark,
-    /// Whether a repeat changes the mark of its entry.
-    pub(super) extend: bool,
-}
-
 /// The answer of [`Segment::ask`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Quick {
@@ -45,14 +34,6 @@ pub(super) enum Quick {
     Seen,
     /// Nothing was done: this takes a closer look.
     Unusual,
-}
-
-impl Common {
-    #[inline(always)]
-    fn known(&self, mark: Mark) -> Quick {
-        let age = mark.age(self.newest);
-        if mark.is_pending() | (age > self.age_max) | (self.extend & (age != 0)) { Quick::Unusual } else { Quick::Seen }
-    }
 }
 
 /// Where an entry stands.
@@ -78,35 +59,41 @@ impl<'a> Segment<'a> {
         Self { lines, class }
     }
 
+    /// The home line of `stored`.
+    #[inline]
+    pub(super) fn home(&mut self, stored: Stored) -> &mut Line {
+        let home = stored.home(self.class);
+        debug_assert!(home < self.lines.len());
+        // SAFETY: a home is less than `1 << class`, which is how many lines there are.
+        unsafe { self.lines.get_unchecked_mut(home) }
+    }
+
     /// Answers in the two common cases, and records what is new: an ID of which nothing stands here and for which there is
     /// room in one of its lines, and one that was seen. Anything else is left for [`Segment::find`] and
-    /// [`Segment::insert`]. Written for few instructions and few branches that depend on data.
-    #[inline(always)]
+    /// [`Segment::insert`].
+    #[inline]
     pub(super) fn ask(&mut self, stored: Stored, common: &Common) -> Quick {
+        let known = |mark| if common.is_quiet(mark) { Quick::Seen } else { Quick::Unusual };
         let home = stored.home(self.class);
         let line = &mut self.lines[home];
         if let Some(slot) = line.slot_of(stored) {
-            return common.known(line.mark(slot));
+            return known(line.mark(slot));
         }
-        let room = line.room(common.newest, common.age_max);
+        let room = common.room(line);
         let overflowed = line.overflowed(stored);
-        if !overflowed && room != 0 {
-            line.put_in_room(room, Entry { stored, mark: common.mark });
-            return Quick::New;
-        }
         let other = &mut self.lines[stored.other(self.class)];
         if overflowed && let Some(slot) = other.slot_of(stored) {
-            return common.known(other.mark(slot));
+            return known(other.mark(slot));
         }
         if room != 0 {
-            self.lines[home].put_in_room(room, Entry { stored, mark: common.mark });
+            self.lines[home].put(room.trailing_zeros() as usize, common.entry(stored));
             return Quick::New;
         }
-        let room = other.room(common.newest, common.age_max);
+        let room = common.room(other);
         if room == 0 {
             return Quick::Unusual;
         }
-        other.put_in_room(room, Entry { stored, mark: common.mark });
+        other.put(room.trailing_zeros() as usize, common.entry(stored));
         self.lines[home].set_overflowed(stored);
         Quick::New
     }
@@ -142,12 +129,10 @@ impl<'a> Segment<'a> {
         here.matches(stored).find(|slot| accept(here.mark(*slot))).map(|slot| Place { line, slot })
     }
 
-    /// Asks for the other line of `stored` ahead of a question that is likely to read it.
+    /// The other line of `stored`, for prefetching.
     #[inline]
-    pub(super) fn prefetch_other(&self, stored: Stored) {
-        if self.lines[stored.home(self.class)].wants_other(stored) {
-            super::prefetch(&raw const self.lines[stored.other(self.class)]);
-        }
+    pub(super) fn other(&self, stored: Stored) -> *const Line {
+        self.lines.as_ptr().wrapping_add(stored.other(self.class))
     }
 
     #[inline]
@@ -171,7 +156,7 @@ impl<'a> Segment<'a> {
         let line = &mut self.lines[home];
         let room = line.room(era.newest, era.newest - era.horizon);
         if room != 0 {
-            line.put_in_room(room, entry);
+            line.put(room.trailing_zeros() as usize, entry);
             return true;
         }
         self.insert_beside(entry, era, home, 1)

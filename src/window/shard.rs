@@ -14,6 +14,7 @@ use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
 use super::generations::{CLEAN_AFTER, Generations, Taken};
 use super::line::{State, Stored};
 use super::memory::Memory;
+use super::probe::Kernel;
 use super::segment::{Era, Segment};
 
 /// What the shards of a set have in common.
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) shape: Shape,
     /// Whether a repeat makes its ID count from now on.
     pub(super) extend: bool,
+    /// How a line is asked.
+    pub(super) kernel: Kernel,
 }
 
 /// How the set is cut.
@@ -37,12 +40,9 @@ pub(crate) struct Shape {
     pub(crate) class_max: u32,
 }
 
-/// One shard.
+/// One shard, apart from its roots, which are read without its lock.
 #[derive(Debug)]
-pub(super) struct Shard {
-    pub(super) roots: Box<[Root]>,
-    core: Mutex<Core>,
-}
+pub(super) struct Shard(Mutex<Core>);
 
 /// What the lock guards.
 #[derive(Debug)]
@@ -92,6 +92,12 @@ pub(crate) enum Act {
 
 impl Answer {
     const COUNT: usize = Self::Full as usize + 1;
+
+    /// Whether the question could not be answered.
+    #[inline]
+    pub(crate) fn is_unjudged(self) -> bool {
+        matches!(self, Self::Late | Self::Full)
+    }
 }
 
 impl Act {
@@ -121,7 +127,8 @@ pub(crate) enum Answer {
 }
 
 impl Shard {
-    pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> Self {
+    /// The shard and its roots.
+    pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> (Self, Box<[Root]>) {
         let count = roots_of_shard(number, 1 << shape.shard_bits, shape.roots);
         let slots: Box<[Slot]> = (0..count).map(|_| Slot::new(SegmentRef::empty(0), era.newest)).collect();
         let roots = slots.chunks(1).map(Root::new).collect();
@@ -136,33 +143,19 @@ impl Shard {
             forgotten: 0,
             directories: vec![slots],
         };
-        Self { roots, core: Mutex::new(core) }
+        (Self(Mutex::new(core)), roots)
     }
 
     /// Bytes of the shard that are there from the start.
     pub(super) fn bytes(&self) -> usize {
         let core = self.lock();
-        size_of::<Self>()
-            + size_of_val(&*self.roots)
-            + size_of_val(&*core.counts)
-            + core.directories.iter().map(|slots| size_of_val(&**slots)).sum::<usize>()
-    }
-
-    /// Locks the shard and brings it to the present.
-    #[inline]
-    pub(super) fn hold<'a>(&'a self, common: &'a Shared) -> Held<'a> {
-        let mut held = Held { roots: &self.roots, core: self.lock(), common };
-        held.catch_up();
-        held
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let directories = core.directories.iter().map(|slots| size_of_val(&**slots)).sum::<usize>();
+        size_of::<Self>() + size_of_val(&*core.counts) + directories
     }
 
     #[inline]
-    pub(super) fn root(&self, fingerprint: Fingerprint, shard_bits: u32) -> &Root {
-        &self.roots[root_of(fingerprint, shard_bits, self.roots.len())]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -261,9 +254,17 @@ impl Held<'_> {
     /// The lines of `segment`, which must be one that a slot of this shard names now.
     #[inline]
     pub(super) fn open(&mut self, segment: SegmentRef) -> Segment<'_> {
+        self.core.open(segment)
+    }
+}
+
+impl Core {
+    /// The lines of `segment`, which must be one that a slot of this shard names now.
+    #[inline]
+    pub(super) fn open(&mut self, segment: SegmentRef) -> Segment<'_> {
         // SAFETY: the slot names a chunk of `1 << class` lines that `Memory` handed out and that is released only after
         // no slot names it (invariants 1 and 2 of `memory`). All access to a shard's chunks goes through its lock, which
-        // `self` holds, and the borrow of `self` keeps a second `Segment` from being opened meanwhile.
+        // whoever has `self` holds, and the borrow of `self` keeps a second `Segment` from being opened meanwhile.
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
     }
 }

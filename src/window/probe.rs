@@ -1,0 +1,266 @@
+//! The question to one line: is the ID there, and if not, is there room?
+//!
+//! Nearly every question ends here, so there are two ways to ask. The portable one is the definition. The vector one looks
+//! at all sixteen words of a line at once and puts a new entry in with the same registers; it leaves what is rare (an
+//! entry that is pending, has expired, or agrees in all but five bits) to the definition. Both are compared on random
+//! lines below.
+
+use super::line::{Entry, Line, Mark, State, Stored, TAG_MASK};
+use super::segment::Era;
+use crate::event::Fingerprint;
+
+/// What does not change while a shard is held and nothing unusual happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common {
+    newest: u32,
+    /// The age of the oldest generation that is remembered.
+    age_max: u32,
+    /// Whether a repeat makes its ID count from now on.
+    extend: bool,
+    /// How a new entry is marked.
+    mark: Mark,
+}
+
+/// What became of a question to its home line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// It was nowhere, and is here now.
+    New,
+    /// It is here, and nothing is to be done.
+    Seen,
+    /// Nothing was done: this line has no room for it, or does not know whether it stands in its other line.
+    Elsewhere,
+    /// Nothing was done: it takes a closer look.
+    Unusual,
+}
+
+/// A way to ask a line.
+pub(super) trait Probe: Copy {
+    /// Asks `line`, the home of `fingerprint`, and records what is new where this line alone can tell.
+    fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found;
+}
+
+/// The ways there are on this processor.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kernel {
+    Portable(Portable),
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    Avx2(Avx2),
+}
+
+impl Kernel {
+    /// The fastest one that this processor can.
+    pub(super) fn detect() -> Self {
+        #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+        if let Some(avx2) = Avx2::detect() {
+            return Self::Avx2(avx2);
+        }
+        Self::Portable(Portable)
+    }
+}
+
+impl Common {
+    #[inline]
+    pub(super) fn new(era: Era, state: State, extend: bool) -> Self {
+        let age_max = (era.newest - era.horizon).min(u64::from(TAG_MASK)) as u32;
+        Self { newest: era.newest as u32, age_max, extend, mark: Mark::new(state, era.newest) }
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, stored: Stored) -> Entry {
+        Entry { stored, mark: self.mark }
+    }
+
+    /// Whether a repeat of an entry so marked is seen, and changes nothing.
+    #[inline]
+    pub(super) fn is_quiet(&self, mark: Mark) -> bool {
+        let age = mark.age(u64::from(self.newest));
+        !mark.is_pending() & (age <= u64::from(self.age_max)) & !(self.extend & (age != 0))
+    }
+
+    /// The slots of `line` that are free or expired, as a bit set.
+    #[inline]
+    pub(super) fn room(&self, line: &Line) -> u32 {
+        line.room(u64::from(self.newest), u64::from(self.age_max))
+    }
+}
+
+/// Any processor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Portable;
+
+impl Probe for Portable {
+    #[inline(always)]
+    fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found {
+        let stored = Stored::of(fingerprint);
+        if let Some(slot) = line.slot_of(stored) {
+            return if common.is_quiet(line.mark(slot)) { Found::Seen } else { Found::Unusual };
+        }
+        let room = common.room(line);
+        if line.overflowed(stored) | (room == 0) {
+            return Found::Elsewhere;
+        }
+        line.put(room.trailing_zeros() as usize, common.entry(stored));
+        Found::New
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+pub(super) use avx2::{Avx2, with_avx2};
+
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+mod avx2 {
+    use core::arch::x86_64::*;
+
+    use super::{Common, Found, Probe};
+    use crate::event::Fingerprint;
+    use crate::window::line::{ENTRIES, Line, Stored, TAG_BITS};
+
+    /// A processor with AVX2, BMI1 and BMI2. A value of this type proves that this is one.
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::window) struct Avx2(());
+
+    impl Avx2 {
+        pub(in crate::window) fn detect() -> Option<Self> {
+            let found = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2");
+            found.then_some(Self(()))
+        }
+    }
+
+    impl Probe for Avx2 {
+        #[inline(always)]
+        fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found {
+            let stored = Stored::of(fingerprint);
+            // SAFETY: `self` proves that the processor has the features.
+            let candidates = unsafe { candidates(line, stored) };
+            if candidates != 0 {
+                let slot = candidates.trailing_zeros() as usize % ENTRIES;
+                let is_seen = line.holds(slot, stored) & common.is_quiet(line.mark(slot));
+                return if is_seen { Found::Seen } else { Found::Unusual };
+            }
+            // SAFETY: as above.
+            let room = unsafe { room(line, common) };
+            if line.overflowed(stored) | (room == 0) {
+                return Found::Elsewhere;
+            }
+            line.put(room.trailing_zeros() as usize % ENTRIES, common.entry(stored));
+            Found::New
+        }
+    }
+
+    /// Runs `act` compiled for this processor, as far as it is inlined.
+    #[inline]
+    pub(in crate::window) fn with_avx2<R>(_: Avx2, act: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,bmi1,bmi2")]
+        fn enabled<R>(act: impl FnOnce() -> R) -> R {
+            act()
+        }
+        // SAFETY: the first argument proves that the processor has the features.
+        unsafe { enabled(act) }
+    }
+
+    /// The slots whose first 32 bits are those of `stored`, as a bit set: one of them, nearly always, when it is there.
+    ///
+    /// Always inlined, as a call would cost a good part of the question; so the features are those of its callers.
+    ///
+    /// # Safety
+    /// The processor must have AVX2.
+    #[inline(always)]
+    unsafe fn candidates(line: &Line, stored: Stored) -> u32 {
+        // SAFETY: the caller promises the feature; a line is 64 bytes, aligned to as many.
+        unsafe {
+            let words = _mm256_load_si256((&raw const *line).cast());
+            let equal = _mm256_cmpeq_epi32(words, _mm256_set1_epi32(stored.a.cast_signed()));
+            _mm256_movemask_ps(_mm256_castsi256_ps(equal)).cast_unsigned() & SLOTS
+        }
+    }
+
+    /// The slots that are free or expired, as a bit set.
+    ///
+    /// # Safety
+    /// The processor must have AVX2.
+    #[inline(always)]
+    unsafe fn room(line: &Line, common: &Common) -> u32 {
+        // SAFETY: the caller promises the feature; the second half of a line is 32 bytes, aligned to as many.
+        unsafe {
+            // Two words of `b`, the five of `c`, the head.
+            let words = _mm256_load_si256((&raw const *line).cast::<__m256i>().add(1));
+            let signs = |words| _mm256_movemask_ps(_mm256_castsi256_ps(words)).cast_unsigned();
+            // Tags are compared at the top of their words; what is below them is only ever taken from ones. The sign is
+            // turned over, as compares are signed.
+            let aligned = |age: u32| _mm256_set1_epi32((age << (32 - TAG_BITS) | BELOW).cast_signed() ^ i32::MIN);
+            let age = _mm256_sub_epi32(aligned(common.newest), _mm256_slli_epi32::<2>(words));
+            let old = signs(_mm256_cmpgt_epi32(age, aligned(common.age_max)));
+            let (seen, pending) = (signs(words), signs(_mm256_slli_epi32::<1>(words)));
+            !(seen & !old | pending) >> 2 & SLOTS
+        }
+    }
+
+    const SLOTS: u32 = (1 << ENTRIES) - 1;
+    /// The bits below a tag that was moved to the top of its word.
+    const BELOW: u32 = (1 << (32 - TAG_BITS)) - 1;
+    const _: () = assert!(ENTRIES == 5 && TAG_BITS == 14);
+}
+
+#[cfg(all(test, target_arch = "x86_64", not(any(miri, loom))))]
+mod tests {
+    use super::super::line;
+    use super::*;
+
+    /// SplitMix64 (Steele, Lea, Flood, 2014).
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let n = (*state ^ *state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let n = (n ^ n >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        n ^ n >> 31
+    }
+
+    fn fingerprint(id: u64) -> Fingerprint {
+        let mut state = id;
+        Fingerprint::from_u128(u128::from(random(&mut state)) << 64 | u128::from(random(&mut state)))
+    }
+
+    /// Few ids on a line of any content, at any time: what is asked for is often there, in any state.
+    #[test]
+    fn the_vector_form_does_what_the_portable_one_does() {
+        let Some(avx2) = Avx2::detect() else { return };
+        let mut state = 7;
+        let mut seen = [0; 4];
+        for _ in 0..200_000 {
+            let newest = random(&mut state) % 40_000;
+            let era =
+                Era { newest, horizon: newest.saturating_sub([0, 1, 63, 64, 9_000][random(&mut state) as usize % 5]) };
+            let mut line = Line::EMPTY;
+            for slot in 0..line::ENTRIES {
+                let kind = [State::Free, State::Pending, State::Seen, State::Seen][random(&mut state) as usize % 4];
+                if kind == State::Free && random(&mut state).is_multiple_of(2) {
+                    continue;
+                }
+                let id = (random(&mut state) % 4) * line::ENTRIES as u64 + slot as u64;
+                let born = newest.saturating_sub([0, 1, 63, 64, 65, 8_999, 9_001][random(&mut state) as usize % 7]);
+                line.put(slot, Entry { stored: Stored::of(fingerprint(id)), mark: Mark::new(kind, born) });
+                if kind == State::Free {
+                    line.free(slot);
+                }
+            }
+            if random(&mut state).is_multiple_of(4) {
+                line.set_overflowed(Stored::of(fingerprint(random(&mut state) % 20)));
+            }
+            let act = [State::Seen, State::Pending][random(&mut state) as usize % 2];
+            let common = Common::new(era, act, random(&mut state).is_multiple_of(2));
+            let asked = fingerprint(random(&mut state) % 24);
+            let (mut one, mut other) = (line, line);
+            let (found, expected) = (avx2.ask(&mut one, asked, &common), Portable.ask(&mut other, asked, &common));
+            // What was forgotten in place may look like what is asked for: then the vector form asks for a closer look.
+            let is_closer_look = found == Found::Unusual && !matches!(expected, Found::Unusual);
+            assert!(found == expected || is_closer_look, "{found:?} {expected:?} {line:?} {asked} {common:?}");
+            if !is_closer_look {
+                assert_eq!(format!("{one:?}"), format!("{other:?}"));
+            }
+            seen[found as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 2_000), "{seen:?}");
+    }
+}
