@@ -89,17 +89,18 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
             wrong = wrong.min(first(lane, scalars::wrong_words(bytes, at + lane * 64, literals[lane])));
             with_words &= with_words - 1;
         }
-        let (mut names, mut escaped_names) = (marks.names, marks.escaped_names);
-        let rare = or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends));
-        if lanes_with(rare) != 0 {
-            wrong = wrong.min(judge_rare(&mut walk, at, marks, &mut names, &mut escaped_names));
+        let (mut names, mut escaped_names) = (words(marks.names), words(marks.escaped_names));
+        let rare = lanes_with(or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends)));
+        if rare != 0 {
+            wrong = wrong.min(judge_rare(&mut walk, at, marks, rare, &mut names, &mut escaped_names));
         }
 
-        let mut with_events = lanes_with(or(or(names, escaped_names), or(marks.newline, high)));
+        let named = or(or(marks.names, marks.escaped_names), marks.detached);
+        let mut with_events = lanes_with(or(named, or(marks.newline, high)));
         if nested {
             with_events |= lanes_with(or(marks.open, marks.close));
         }
-        let (names, escaped_names, blank, high) = (words(names), words(escaped_names), words(marks.blank), words(high));
+        let (blank, high) = (words(marks.blank), words(high));
         while with_events != 0 {
             let lane = with_events.trailing_zeros() as usize;
             with_events &= with_events - 1;
@@ -182,22 +183,23 @@ fn prefetch(bytes: &[u8], at: usize) {
     }
 }
 
-/// Judges what is judged where it stands, words aside. Returns the first place that is wrong.
+/// Judges what is judged where it stands in the lanes `rare`, words aside. Returns the first place that is wrong.
 #[inline(never)]
 #[target_feature(enable = "avx512f")]
 fn judge_rare(
     walk: &mut Walk<'_>,
     at: usize,
     marks: &Marks,
-    names: &mut __m512i,
-    escaped_names: &mut __m512i,
+    mut rare: u8,
+    names: &mut [u64; LANES],
+    escaped_names: &mut [u64; LANES],
 ) -> usize {
-    let (mut more_names, mut more_escaped_names) = (words(*names), words(*escaped_names));
-    let numbers = words(marks.numbers);
-    let escapes = words(marks.escapes);
+    let (numbers, escapes) = (words(marks.numbers), words(marks.escapes));
     let (detached, escaped_ends) = (words(marks.detached), words(marks.escaped_ends));
     let mut wrong = NONE;
-    for lane in 0..LANES {
+    while rare != 0 {
+        let lane = rare.trailing_zeros() as usize;
+        rare &= rare - 1;
         let at = at + lane * 64;
         if numbers[lane] != 0 {
             wrong = wrong.min(first(lane, scalars::wrong_numbers_at(walk.bytes, at, numbers[lane])));
@@ -207,10 +209,9 @@ fn judge_rare(
         }
         let (nameless, escaped) = walk.detached(at, detached[lane], escaped_ends[lane]);
         wrong = wrong.min(first(lane, nameless));
-        more_names[lane] |= detached[lane] & !nameless;
-        more_escaped_names[lane] |= escaped;
+        names[lane] |= detached[lane] & !nameless;
+        escaped_names[lane] |= escaped;
     }
-    (*names, *escaped_names) = (wide(more_names), wide(more_escaped_names));
     wrong
 }
 
