@@ -64,6 +64,13 @@ pub(super) fn lanes_with(bits: __m512i) -> u8 {
     _mm512_test_epi64_mask(bits, bits)
 }
 
+/// The bits in the lanes that are not among `lanes`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn without_lanes(bits: __m512i, lanes: u8) -> __m512i {
+    _mm512_maskz_mov_epi64(!lanes, bits)
+}
+
 /// The place of the lowest bit, [`NONE`] without one.
 #[inline]
 #[target_feature(enable = "avx512f,bmi1")]

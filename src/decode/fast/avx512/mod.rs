@@ -21,7 +21,7 @@ use crate::decode::judge::Judge;
 use crate::decode::record::Record;
 use classes::{Group, Tables, beyond_ascii, classify};
 use grammar::{Grammar, Marks};
-use lanes::{LANES, NONE, lanes_with, lowest, or, wide, words};
+use lanes::{LANES, NONE, lanes_with, lowest, or, wide, without_lanes, words};
 use levels::Levels;
 
 /// The proof that this processor can run what is here.
@@ -74,6 +74,7 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
         let Look { at, last, ref marks, brace, high } = *now;
         let depths = levels.depths(marks);
         let mut wrong = lowest(marks.wrong).min(levels.wrong(marks, brace));
+        let off_path = if nested { 0 } else { lone_names_off_path(marks, depths) };
         let depths = words(depths);
         let (open, close, newline) = (words(marks.open), words(marks.close), words(marks.newline));
         let mut with_newlines = lanes_with(marks.newline);
@@ -89,13 +90,15 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
             wrong = wrong.min(first(lane, scalars::wrong_words(bytes, at + lane * 64, literals[lane])));
             with_words &= with_words - 1;
         }
-        let (mut names, mut escaped_names) = (words(marks.names), words(marks.escaped_names));
+        let named = without_lanes(marks.names, off_path);
+        let escaped_named = without_lanes(marks.escaped_names, off_path);
+        let (mut names, mut escaped_names) = (words(named), words(escaped_named));
         let rare = lanes_with(or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends)));
         if rare != 0 {
             wrong = wrong.min(judge_rare(&mut walk, at, marks, rare, &mut names, &mut escaped_names));
         }
 
-        let named = or(or(marks.names, marks.escaped_names), marks.detached);
+        let named = or(or(named, escaped_named), marks.detached);
         let mut with_events = lanes_with(or(named, or(marks.newline, high)));
         if nested {
             with_events |= lanes_with(or(marks.open, marks.close));
@@ -128,6 +131,21 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
         }
         std::mem::swap(&mut now, &mut ahead);
     }
+}
+
+/// The lanes with one name only, which is not at depth 1. Paths of one step are never there, but most names that end as the
+/// wanted one are.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn lone_names_off_path(marks: &Marks, depths: __m512i) -> u8 {
+    let one = _mm512_set1_epi64(1);
+    let names = or(marks.names, marks.escaped_names);
+    let less = _mm512_sub_epi64(names, one);
+    let before = _mm512_andnot_si512(names, less);
+    let opened = _mm512_popcnt_epi64(_mm512_and_si512(marks.open, before));
+    let closed = _mm512_popcnt_epi64(_mm512_and_si512(marks.close, before));
+    let depth = _mm512_sub_epi64(_mm512_add_epi64(depths, opened), closed);
+    _mm512_testn_epi64_mask(names, less) & _mm512_cmpneq_epi64_mask(depth, one)
 }
 
 /// What masks say about the group at `at`.
