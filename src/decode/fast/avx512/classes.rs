@@ -139,18 +139,6 @@ pub(super) fn classify(group: &Group, tables: &Tables) -> Classes {
     }
 }
 
-/// The bytes beyond ASCII, one bit each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn beyond_ascii(group: &Group) -> [u64; LANES] {
-    let mut high = [0; LANES];
-    for (row, high) in high.iter_mut().enumerate() {
-        // SAFETY: the 64 bytes are in the group, and the load needs no alignment.
-        *high = unsafe { _mm512_movepi8_mask(_mm512_loadu_si512(group.as_ptr().add(row * 64).cast())) };
-    }
-    high
-}
-
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn halves(table: &Table) -> [__m512i; 2] {

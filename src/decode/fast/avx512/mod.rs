@@ -11,6 +11,7 @@ mod classes;
 mod grammar;
 mod lanes;
 mod levels;
+mod utf8;
 
 use std::arch::x86_64::*;
 
@@ -19,10 +20,11 @@ use super::walk::{Found, PREFETCH_BYTES, Place, Stop, Walk};
 use super::{Scan, scalars};
 use crate::decode::judge::Judge;
 use crate::decode::record::Record;
-use classes::{Group, Tables, beyond_ascii, classify};
+use classes::{Group, Tables, classify};
 use grammar::{Grammar, Marks};
-use lanes::{LANES, NONE, lanes_with, lowest, or, wide, without_lanes, words};
+use lanes::{LANES, NONE, lanes_with, lowest, or, without_lanes, words};
 use levels::Levels;
+use utf8::Utf8;
 
 /// The proof that this processor can run what is here.
 #[derive(Clone, Copy, Debug)]
@@ -60,20 +62,25 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
     let tables = Tables::new(judge.search.name_ends());
     let nested = judge.search.is_nested();
     let mut grammar = Grammar::new();
+    let mut utf8 = Utf8::new();
     let mut levels = Levels::new();
     let mut walk = Walk::new(bytes, from);
     judge.search.reset();
     let mut looks = [Look::none(); 2];
     let [mut now, mut ahead] = looks.each_mut();
-    now.take(bytes, from, &tables, &mut grammar);
+    now.take(bytes, from, &tables, &mut grammar, &mut utf8);
     loop {
         // One group ahead: else the first branch that is guessed wrong below would have to wait for all the masks.
         if !now.last {
-            ahead.take(bytes, now.at + LANES * 64, &tables, &mut grammar);
+            ahead.take(bytes, now.at + LANES * 64, &tables, &mut grammar, &mut utf8);
         }
-        let Look { at, last, ref marks, brace, high } = *now;
+        let Look { at, last, ref marks, brace, is_utf8 } = *now;
         let depths = levels.depths(marks);
         let mut wrong = lowest(marks.wrong).min(levels.wrong(marks, brace));
+        if !is_utf8 {
+            // Where is not known; lines before the place that are in this group go to the exact checker too.
+            wrong = 0;
+        }
         let off_path = if nested { 0 } else { lone_names_off_path(marks, depths) };
         let depths = words(depths);
         let (open, close, newline) = (words(marks.open), words(marks.close), words(marks.newline));
@@ -99,11 +106,13 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
         }
 
         let named = or(or(named, escaped_named), marks.detached);
-        let mut with_events = lanes_with(or(named, or(marks.newline, high)));
+        let mut with_events = lanes_with(or(named, marks.newline));
         if nested {
             with_events |= lanes_with(or(marks.open, marks.close));
         }
-        let (blank, high) = (words(marks.blank), words(high));
+        let blank = words(marks.blank);
+        // Nothing beyond ASCII is left to be told of: it is judged already.
+        let high = 0;
         while with_events != 0 {
             let lane = with_events.trailing_zeros() as usize;
             with_events &= with_events - 1;
@@ -118,9 +127,9 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
             let sound = below(wrong, lane);
             let place = Place { at: at + lane * 64, depth: depths[lane] as usize, sound };
             if nested {
-                walk.follow_paths(high[lane], marks, place, judge, visit);
+                walk.follow_paths(high, marks, place, judge, visit);
             } else {
-                walk.find_names(high[lane], marks, place, judge, visit);
+                walk.find_names(high, marks, place, judge, visit);
             }
         }
         if wrong != NONE {
@@ -156,8 +165,7 @@ struct Look {
     last: bool,
     marks: Marks,
     brace: __m512i,
-    /// The bytes beyond ASCII.
-    high: __m512i,
+    is_utf8: bool,
 }
 
 impl Look {
@@ -166,12 +174,12 @@ impl Look {
     #[target_feature(enable = "avx512f")]
     fn none() -> Self {
         let none = _mm512_setzero_si512();
-        Self { at: 0, last: true, marks: Marks::none(), brace: none, high: none }
+        Self { at: 0, last: true, marks: Marks::none(), brace: none, is_utf8: true }
     }
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vbmi,avx512vbmi2,vpclmulqdq,gfni")]
-    fn take(&mut self, bytes: &[u8], at: usize, tables: &Tables, grammar: &mut Grammar) {
+    fn take(&mut self, bytes: &[u8], at: usize, tables: &Tables, grammar: &mut Grammar, utf8: &mut Utf8) {
         let edge;
         let (group, last) = match bytes[at..].first_chunk::<{ LANES * 64 }>() {
             Some(group) => (group, false),
@@ -183,11 +191,8 @@ impl Look {
         prefetch(bytes, at + PREFETCH_BYTES);
         let classes = classify(group, tables);
         let marks = grammar.next(&classes);
-        let high = match _mm512_movepi8_mask(classes.beyond_ascii) {
-            0 => _mm512_setzero_si512(),
-            _ => wide(beyond_ascii(group)),
-        };
-        *self = Self { at, last, marks, brace: classes.brace, high };
+        let is_utf8 = !utf8.is_wrong(group, _mm512_movepi8_mask(classes.beyond_ascii) != 0);
+        *self = Self { at, last, marks, brace: classes.brace, is_utf8 };
     }
 }
 
