@@ -91,7 +91,7 @@ fn pieces(raw: &[u8]) -> impl Iterator<Item = Piece<'_>> {
             b't' => Piece::Char('\t'),
             b'u' => {
                 at += 4;
-                let high = hex4(rest.get(2..6)?)?;
+                let high = hex4(&rest[2..])?;
                 let low = rest.get(6..12).and_then(|pair| hex4(pair.strip_prefix(b"\\u")?));
                 match (high, low) {
                     (0xD800..=0xDBFF, Some(low @ 0xDC00..=0xDFFF)) => {
@@ -106,8 +106,12 @@ fn pieces(raw: &[u8]) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
+/// The value of the four hexadecimal digits at the start, if there are four.
+#[inline]
 fn hex4(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+    let values = digits.first_chunk::<4>()?.map(|digit| HEX_VALUES[usize::from(digit)]);
+    let [a, b, c, d] = values.map(u32::from);
+    ((a | b | c | d) < 16).then_some(a << 12 | b << 8 | c << 4 | d)
 }
 
 /// Finds the closing quote of the string whose content starts at `from`, and whether it has escapes.
@@ -143,8 +147,12 @@ pub(super) fn escape(bytes: &[u8], at: usize) -> Result<usize, Bad> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
         Some(b'u') => {
-            let digits = bytes[at + 2..].iter().take(4).take_while(|digit| digit.is_ascii_hexdigit()).count();
-            if digits == 4 { Ok(6) } else { Err(Bad::malformed(at + 2 + digits, "\\u takes four hexadecimal digits")) }
+            let digits = &bytes[at + 2..];
+            if hex4(digits).is_some() {
+                return Ok(6);
+            }
+            let digits = digits.iter().take(4).take_while(|digit| digit.is_ascii_hexdigit()).count();
+            Err(Bad::malformed(at + 2 + digits, "\\u takes four hexadecimal digits"))
         }
         Some(_) => Err(Bad::malformed(at + 1, "no such escape")),
         None => Err(Bad::malformed(at + 1, "the line ends inside a string")),
@@ -192,6 +200,18 @@ fn utf8_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// What each byte is worth as a hexadecimal digit; 0xFF for those that are none.
+static HEX_VALUES: [u8; 256] = {
+    let mut values = [0xFF; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = b"0123456789abcdef"[value];
+        values[digit as usize] = value as u8;
+        values[digit.to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 const ONES: u64 = u64::MAX / 0xFF;
 const HIGHS: u64 = ONES << 7;
 

@@ -9,6 +9,7 @@ use super::scalars;
 use crate::decode::check::{Observer, skip_space};
 use crate::decode::judge::Judge;
 use crate::decode::record::Record;
+use crate::decode::text::Text;
 
 /// Where a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,15 +125,13 @@ pub(super) struct Walk<'a> {
     /// From its first byte beyond ASCII to behind its last one, in the blocks before this one. The others cannot make it
     /// invalid UTF-8.
     beyond_ascii: Range<usize>,
-    /// Whether it has names with escapes, which only the exact checker reads.
-    escaped_names: bool,
     /// The last closing quote of a string with escapes, in the blocks before this one.
     escaped_end: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(bytes: &'a [u8], line_start: usize) -> Self {
-        Self { bytes, line_start, beyond_ascii: 0..0, escaped_names: false, escaped_end: usize::MAX }
+        Self { bytes, line_start, beyond_ascii: 0..0, escaped_end: usize::MAX }
     }
 
     /// What is wrong and judged where it stands; the names before detached colons join the others.
@@ -184,8 +183,11 @@ impl<'a> Walk<'a> {
             if marks.newline & bit != 0 {
                 self.line(position, bit, marks.blank & bit != 0, &mut beyond_ascii, judge, visit);
             } else {
-                self.escaped_names |= marks.escaped_names & bit != 0;
-                self.name(position, || depth_at(marks.open, marks.close, place.depth, bit), judge);
+                let depth = || depth_at(marks.open, marks.close, place.depth, bit);
+                match marks.escaped_names & bit {
+                    0 => self.name(position, depth, judge),
+                    _ => self.escaped_name(position, depth(), judge),
+                }
             }
         }
         self.note_beyond_ascii(place.at, beyond_ascii);
@@ -217,8 +219,10 @@ impl<'a> Walk<'a> {
                 judge.search.close(depth);
                 depth -= 1;
             } else {
-                self.escaped_names |= marks.escaped_names & bit != 0;
-                self.name(position, || depth, judge);
+                match marks.escaped_names & bit {
+                    0 => self.name(position, || depth, judge),
+                    _ => self.escaped_name(position, depth, judge),
+                }
             }
         }
         self.note_beyond_ascii(place.at, beyond_ascii);
@@ -246,6 +250,24 @@ impl<'a> Walk<'a> {
         judge.search.name_before(&bytes[..quote], depth, || skip_space(bytes, colon + 1) - line_start);
     }
 
+    /// A name with escapes, before the colon at `colon`.
+    #[inline(never)]
+    fn escaped_name(&mut self, colon: usize, depth: usize, judge: &mut Judge) {
+        let quote_before = |end: usize| self.bytes[self.line_start..end].iter().rposition(|&byte| byte == b'"');
+        let line = &self.bytes[self.line_start..];
+        let Some(end) = quote_before(colon) else { return };
+        let mut start = end;
+        // In a string every quote stands behind an odd number of backslashes; before its opening one there is none.
+        while let Some(quote) = quote_before(self.line_start + start) {
+            start = quote;
+            let backslashes = line[..quote].iter().rev().take_while(|&&byte| byte == b'\\').count();
+            if backslashes % 2 == 0 {
+                let name = Text { raw: &line[quote + 1..end], escaped: true };
+                return judge.search.member(depth, name, skip_space(line, colon + 1 - self.line_start));
+            }
+        }
+    }
+
     /// The line that ends with the newline at `position` is valid but for its UTF-8.
     #[inline(always)]
     fn line(
@@ -262,8 +284,7 @@ impl<'a> Walk<'a> {
         let line = &self.bytes[self.line_start..end];
         self.note_beyond_ascii(position - bit.trailing_zeros() as usize, *beyond_ascii & (bit - 1));
         let doubtful = &self.bytes[self.beyond_ascii.clone()];
-        let readable = !blank && !self.escaped_names;
-        if readable && (doubtful.is_empty() || std::str::from_utf8(doubtful).is_ok()) {
+        if !blank && (doubtful.is_empty() || std::str::from_utf8(doubtful).is_ok()) {
             visit(judge.found(line, self.line_start));
         } else {
             visit(judge.judge(line, self.line_start));
@@ -272,7 +293,6 @@ impl<'a> Walk<'a> {
         *beyond_ascii &= !(bit - 1);
         self.line_start = end;
         self.beyond_ascii = 0..0;
-        self.escaped_names = false;
     }
 }
 

@@ -114,8 +114,8 @@ impl Hasher for Uniform {
     }
 }
 
-/// About 1 MB.
-const IDS_MAX: usize = 1 << 15;
+/// About 100 kB: looking these up does not push what the decoder and the set work on out of the cache.
+const IDS_MAX: usize = 1 << 12;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub(super) struct Classes {
     pub(super) name_end: __m512i,
     /// What can stand before these.
     pub(super) name_before: __m512i,
+    /// What a backslash may stand before, `u` aside.
+    pub(super) escape: __m512i,
     /// Beyond ASCII, byte by byte: any of the eight blocks has such a byte where this vector has one.
     pub(super) beyond_ascii: __m512i,
 }
@@ -73,7 +75,7 @@ impl Tables {
                 matches!(byte, b'{' | b'}'),
                 ends.count == 0 || ends.bytes.iter().any(|&end| is(end)),
                 ends.before.is_none_or(is),
-                false,
+                matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't'),
             ];
             tables.tokens[usize::from(byte)] = bits(token);
             tables.details[usize::from(byte)] = bits(detail);
@@ -115,7 +117,7 @@ pub(super) fn classify(group: &Group, tables: &Tables) -> Classes {
         detail_rows[row] = bits_by_class(_mm512_permutex2var_epi8(details[0], bytes, details[1]));
     }
     let [quote, newline, comma, colon, open, close, space, digit] = transpose(token_rows);
-    let [backslash, control, zero, dot, brace, name_end, name_before, _] = transpose(detail_rows);
+    let [backslash, control, zero, dot, brace, name_end, name_before, escape] = transpose(detail_rows);
     Classes {
         quote,
         newline,
@@ -132,20 +134,9 @@ pub(super) fn classify(group: &Group, tables: &Tables) -> Classes {
         brace,
         name_end,
         name_before,
+        escape,
         beyond_ascii,
     }
-}
-
-/// The bytes beyond ASCII, one bit each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn beyond_ascii(group: &Group) -> [u64; LANES] {
-    let mut high = [0; LANES];
-    for (row, high) in high.iter_mut().enumerate() {
-        // SAFETY: the 64 bytes are in the group, and the load needs no alignment.
-        *high = unsafe { _mm512_movepi8_mask(_mm512_loadu_si512(group.as_ptr().add(row * 64).cast())) };
-    }
-    high
 }
 
 #[inline]

@@ -5,13 +5,12 @@
 
 use std::arch::x86_64::*;
 
-use super::super::grammar::escaped_by;
 use super::classes::Classes;
-use super::lanes::{add, behind, lanes_with, or, prefix_xor, wide, words};
+use super::lanes::{add, behind, carried, lanes_with, or, prefix_xor};
 
 /// What the groups so far leave to the next one: what masks were, and the carries of additions.
 pub(super) struct Grammar {
-    escaped: u64,
+    escaped: u32,
     in_string: u32,
     scalar: __m512i,
     zeros: __m512i,
@@ -42,6 +41,7 @@ pub(super) struct Marks {
     pub(super) words: __m512i,
     /// Bytes of a number that starts with a digit and is more than digits, a dot and digits: it has to be judged.
     pub(super) numbers: __m512i,
+    /// Escaped characters that are `u` or none that JSON has: each has to be judged.
     pub(super) escapes: __m512i,
     pub(super) names: __m512i,
     pub(super) detached: __m512i,
@@ -166,7 +166,7 @@ impl Grammar {
             blank: and(newline, wanting),
             words: without(scalars, number),
             numbers,
-            escapes: without(and(escaped, in_string), or(classes.quote, classes.backslash)),
+            escapes: without(and(escaped, in_string), classes.escape),
             names: and(colon, after_name),
             detached: without(colon, after_string),
             escaped_names: and(colon, after_escapes),
@@ -174,17 +174,24 @@ impl Grammar {
         }
     }
 
+    /// As [`escaped_by`](super::super::grammar::escaped_by), which says how.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512dq")]
     fn escaped_by(&mut self, backslash: __m512i) -> __m512i {
         if lanes_with(backslash) == 0 && self.escaped == 0 {
             return _mm512_setzero_si512();
         }
-        let mut lanes = words(backslash);
-        for lane in &mut lanes {
-            *lane = escaped_by(*lane, &mut self.escaped);
-        }
-        wide(lanes)
+        let odd = _mm512_set1_epi64(0xAAAA_AAAA_AAAA_AAAA_u64 as i64);
+        let codes = |escaping: __m512i| {
+            let behind = or(_mm512_slli_epi64::<1>(escaping), odd);
+            _mm512_xor_si512(_mm512_sub_epi64(behind, escaping), odd)
+        };
+        // What a lane leaves to the next one does not depend on what came in, unless it is all backslashes.
+        let leaving = u32::from(_mm512_movepi64_mask(and(codes(backslash), backslash)));
+        let full = u32::from(_mm512_cmpeq_epi64_mask(backslash, _mm512_set1_epi64(-1)));
+        let into = carried(leaving, full, &mut self.escaped);
+        let carry = _mm512_maskz_set1_epi64(into, 1);
+        _mm512_xor_si512(codes(without(backslash, carry)), or(backslash, carry))
     }
 
     #[inline]
@@ -238,4 +245,33 @@ fn not(a: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn without(a: __m512i, b: __m512i) -> __m512i {
     _mm512_andnot_si512(b, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::grammar::escaped_by;
+    use super::super::Avx512;
+    use super::super::lanes::{LANES, wide, words};
+    use super::*;
+
+    #[test]
+    fn what_is_escaped_is_told_across_lanes_as_word_by_word() {
+        let Some(_) = Avx512::detect() else { return };
+        let mut random = 1_u64;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Rows of backslashes that run through lanes, begin in them and end in them.
+            [u64::MAX, 0, u64::MAX << (random >> 40 & 63), u64::MAX >> (random >> 40 & 63), random]
+                [(random >> 60) as usize % 5]
+        };
+        // SAFETY: the processor has these features.
+        let mut grammar = unsafe { Grammar::new() };
+        let mut carry = 0;
+        for _ in 0..2000 {
+            let backslashes: [u64; LANES] = std::array::from_fn(|_| next());
+            // SAFETY: the processor has these features.
+            let escaped = unsafe { words(grammar.escaped_by(wide(backslashes))) };
+            assert_eq!(escaped, backslashes.map(|backslash| escaped_by(backslash, &mut carry)));
+        }
+    }
 }

@@ -20,11 +20,18 @@ pub(super) fn add(a: __m512i, b: __m512i, carry: &mut u32) -> __m512i {
     let ones = _mm512_set1_epi64(-1);
     let sum = _mm512_add_epi64(a, b);
     let over = u32::from(_mm512_cmplt_epu64_mask(sum, a));
-    // A lane that is full hands on what comes in: this is how carries run through a number, so let them.
     let full = u32::from(_mm512_cmpeq_epi64_mask(sum, ones));
-    let into = ((over << 1 | *carry) + full) ^ full;
+    _mm512_mask_sub_epi64(sum, carried(over, full, carry), sum, ones)
+}
+
+/// The lanes that something is carried into, when each lane in `leaving` carries into the next, and each in `full` hands on
+/// what comes in; `carry`, 0 or 1, goes in and comes out.
+#[inline(always)]
+pub(super) fn carried(leaving: u32, full: u32, carry: &mut u32) -> u8 {
+    // This is how carries run through a number, so let them.
+    let into = ((leaving << 1 | *carry) + full) ^ full;
     *carry = into >> LANES & 1;
-    _mm512_mask_sub_epi64(sum, into as u8, sum, ones)
+    into as u8
 }
 
 /// Bit `n` of the result is the parity of the bits of `bits` up to and with `n`, and of `carry`, 0 or 1.
@@ -55,6 +62,13 @@ pub(super) fn or(a: __m512i, b: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f")]
 pub(super) fn lanes_with(bits: __m512i) -> u8 {
     _mm512_test_epi64_mask(bits, bits)
+}
+
+/// The bits in the lanes that are not among `lanes`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn without_lanes(bits: __m512i, lanes: u8) -> __m512i {
+    _mm512_maskz_mov_epi64(!lanes, bits)
 }
 
 /// The place of the lowest bit, [`NONE`] without one.

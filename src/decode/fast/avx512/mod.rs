@@ -11,6 +11,7 @@ mod classes;
 mod grammar;
 mod lanes;
 mod levels;
+mod utf8;
 
 use std::arch::x86_64::*;
 
@@ -19,10 +20,11 @@ use super::walk::{Found, PREFETCH_BYTES, Place, Stop, Walk};
 use super::{Scan, scalars};
 use crate::decode::judge::Judge;
 use crate::decode::record::Record;
-use classes::{Group, Tables, beyond_ascii, classify};
+use classes::{Group, Tables, classify};
 use grammar::{Grammar, Marks};
-use lanes::{LANES, NONE, lanes_with, lowest, or, wide, words};
+use lanes::{LANES, NONE, lanes_with, lowest, or, without_lanes, words};
 use levels::Levels;
+use utf8::Utf8;
 
 /// The proof that this processor can run what is here.
 #[derive(Clone, Copy, Debug)]
@@ -60,20 +62,26 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
     let tables = Tables::new(judge.search.name_ends());
     let nested = judge.search.is_nested();
     let mut grammar = Grammar::new();
+    let mut utf8 = Utf8::new();
     let mut levels = Levels::new();
     let mut walk = Walk::new(bytes, from);
     judge.search.reset();
     let mut looks = [Look::none(); 2];
     let [mut now, mut ahead] = looks.each_mut();
-    now.take(bytes, from, &tables, &mut grammar);
+    now.take(bytes, from, &tables, &mut grammar, &mut utf8);
     loop {
         // One group ahead: else the first branch that is guessed wrong below would have to wait for all the masks.
         if !now.last {
-            ahead.take(bytes, now.at + LANES * 64, &tables, &mut grammar);
+            ahead.take(bytes, now.at + LANES * 64, &tables, &mut grammar, &mut utf8);
         }
-        let Look { at, last, ref marks, brace, high } = *now;
+        let Look { at, last, ref marks, brace, is_utf8 } = *now;
         let depths = levels.depths(marks);
         let mut wrong = lowest(marks.wrong).min(levels.wrong(marks, brace));
+        if !is_utf8 {
+            // Where is not known; lines before the place that are in this group go to the exact checker too.
+            wrong = 0;
+        }
+        let off_path = if nested { 0 } else { lone_names_off_path(marks, depths) };
         let depths = words(depths);
         let (open, close, newline) = (words(marks.open), words(marks.close), words(marks.newline));
         let mut with_newlines = lanes_with(marks.newline);
@@ -89,17 +97,22 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
             wrong = wrong.min(first(lane, scalars::wrong_words(bytes, at + lane * 64, literals[lane])));
             with_words &= with_words - 1;
         }
-        let (mut names, mut escaped_names) = (marks.names, marks.escaped_names);
-        let rare = or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends));
-        if lanes_with(rare) != 0 {
-            wrong = wrong.min(judge_rare(&mut walk, at, marks, &mut names, &mut escaped_names));
+        let named = without_lanes(marks.names, off_path);
+        let escaped_named = without_lanes(marks.escaped_names, off_path);
+        let (mut names, mut escaped_names) = (words(named), words(escaped_named));
+        let rare = lanes_with(or(or(marks.numbers, marks.escapes), or(marks.detached, marks.escaped_ends)));
+        if rare != 0 {
+            wrong = wrong.min(judge_rare(&mut walk, at, marks, rare, &mut names, &mut escaped_names));
         }
 
-        let mut with_events = lanes_with(or(or(names, escaped_names), or(marks.newline, high)));
+        let named = or(or(named, escaped_named), marks.detached);
+        let mut with_events = lanes_with(or(named, marks.newline));
         if nested {
             with_events |= lanes_with(or(marks.open, marks.close));
         }
-        let (names, escaped_names, blank, high) = (words(names), words(escaped_names), words(marks.blank), words(high));
+        let blank = words(marks.blank);
+        // Nothing beyond ASCII is left to be told of: it is judged already.
+        let high = 0;
         while with_events != 0 {
             let lane = with_events.trailing_zeros() as usize;
             with_events &= with_events - 1;
@@ -114,9 +127,9 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
             let sound = below(wrong, lane);
             let place = Place { at: at + lane * 64, depth: depths[lane] as usize, sound };
             if nested {
-                walk.follow_paths(high[lane], marks, place, judge, visit);
+                walk.follow_paths(high, marks, place, judge, visit);
             } else {
-                walk.find_names(high[lane], marks, place, judge, visit);
+                walk.find_names(high, marks, place, judge, visit);
             }
         }
         if wrong != NONE {
@@ -129,6 +142,21 @@ fn scan(judge: &mut Judge, bytes: &[u8], from: usize, visit: &mut impl FnMut(Rec
     }
 }
 
+/// The lanes with one name only, which is not at depth 1. Paths of one step are never there, but most names that end as the
+/// wanted one are.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn lone_names_off_path(marks: &Marks, depths: __m512i) -> u8 {
+    let one = _mm512_set1_epi64(1);
+    let names = or(marks.names, marks.escaped_names);
+    let less = _mm512_sub_epi64(names, one);
+    let before = _mm512_andnot_si512(names, less);
+    let opened = _mm512_popcnt_epi64(_mm512_and_si512(marks.open, before));
+    let closed = _mm512_popcnt_epi64(_mm512_and_si512(marks.close, before));
+    let depth = _mm512_sub_epi64(_mm512_add_epi64(depths, opened), closed);
+    _mm512_testn_epi64_mask(names, less) & _mm512_cmpneq_epi64_mask(depth, one)
+}
+
 /// What masks say about the group at `at`.
 #[derive(Clone, Copy)]
 struct Look {
@@ -137,8 +165,7 @@ struct Look {
     last: bool,
     marks: Marks,
     brace: __m512i,
-    /// The bytes beyond ASCII.
-    high: __m512i,
+    is_utf8: bool,
 }
 
 impl Look {
@@ -147,12 +174,12 @@ impl Look {
     #[target_feature(enable = "avx512f")]
     fn none() -> Self {
         let none = _mm512_setzero_si512();
-        Self { at: 0, last: true, marks: Marks::none(), brace: none, high: none }
+        Self { at: 0, last: true, marks: Marks::none(), brace: none, is_utf8: true }
     }
 
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vbmi,avx512vbmi2,vpclmulqdq,gfni")]
-    fn take(&mut self, bytes: &[u8], at: usize, tables: &Tables, grammar: &mut Grammar) {
+    fn take(&mut self, bytes: &[u8], at: usize, tables: &Tables, grammar: &mut Grammar, utf8: &mut Utf8) {
         let edge;
         let (group, last) = match bytes[at..].first_chunk::<{ LANES * 64 }>() {
             Some(group) => (group, false),
@@ -164,11 +191,8 @@ impl Look {
         prefetch(bytes, at + PREFETCH_BYTES);
         let classes = classify(group, tables);
         let marks = grammar.next(&classes);
-        let high = match _mm512_movepi8_mask(classes.beyond_ascii) {
-            0 => _mm512_setzero_si512(),
-            _ => wide(beyond_ascii(group)),
-        };
-        *self = Self { at, last, marks, brace: classes.brace, high };
+        let is_utf8 = !utf8.is_wrong(group, _mm512_movepi8_mask(classes.beyond_ascii) != 0);
+        *self = Self { at, last, marks, brace: classes.brace, is_utf8 };
     }
 }
 
@@ -182,22 +206,23 @@ fn prefetch(bytes: &[u8], at: usize) {
     }
 }
 
-/// Judges what is judged where it stands, words aside. Returns the first place that is wrong.
+/// Judges what is judged where it stands in the lanes `rare`, words aside. Returns the first place that is wrong.
 #[inline(never)]
 #[target_feature(enable = "avx512f")]
 fn judge_rare(
     walk: &mut Walk<'_>,
     at: usize,
     marks: &Marks,
-    names: &mut __m512i,
-    escaped_names: &mut __m512i,
+    mut rare: u8,
+    names: &mut [u64; LANES],
+    escaped_names: &mut [u64; LANES],
 ) -> usize {
-    let (mut more_names, mut more_escaped_names) = (words(*names), words(*escaped_names));
-    let numbers = words(marks.numbers);
-    let escapes = words(marks.escapes);
+    let (numbers, escapes) = (words(marks.numbers), words(marks.escapes));
     let (detached, escaped_ends) = (words(marks.detached), words(marks.escaped_ends));
     let mut wrong = NONE;
-    for lane in 0..LANES {
+    while rare != 0 {
+        let lane = rare.trailing_zeros() as usize;
+        rare &= rare - 1;
         let at = at + lane * 64;
         if numbers[lane] != 0 {
             wrong = wrong.min(first(lane, scalars::wrong_numbers_at(walk.bytes, at, numbers[lane])));
@@ -207,10 +232,9 @@ fn judge_rare(
         }
         let (nameless, escaped) = walk.detached(at, detached[lane], escaped_ends[lane]);
         wrong = wrong.min(first(lane, nameless));
-        more_names[lane] |= detached[lane] & !nameless;
-        more_escaped_names[lane] |= escaped;
+        names[lane] |= detached[lane] & !nameless;
+        escaped_names[lane] |= escaped;
     }
-    (*names, *escaped_names) = (wide(more_names), wide(more_escaped_names));
     wrong
 }
 
