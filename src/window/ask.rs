@@ -299,7 +299,7 @@ impl Held<'_> {
         }
         self.catch_up();
         let slot = self.roots[root].slot(stored);
-        self.clean(root, slot.segment(), slot.cleaned(), stored);
+        self.clean(root, slot.segment(), slot.cleaned(), stored.c);
         true
     }
 }

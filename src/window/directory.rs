@@ -117,6 +117,11 @@ impl SegmentRef {
         Self(address | u64::from(class) | u64::from(depth) << ADDRESS_BITS)
     }
 
+    /// The same lines for ids that share one more bit of path.
+    pub(super) fn deeper(self) -> Self {
+        Self(self.0 + (1 << ADDRESS_BITS))
+    }
+
     #[inline]
     pub(super) fn is_empty(self) -> bool {
         self.class() == 0

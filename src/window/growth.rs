@@ -7,8 +7,7 @@
 use super::directory::{SegmentRef, Slot, span};
 use super::generations::CLEAN_AFTER;
 use super::line::{ENTRIES, Entry, Line, Mark, PATH_BITS, State, Stored};
-use super::memory::{CLASS_MAX, CLASS_MIN, NoMemory};
-use super::segment::Segment;
+use super::memory::{CLASS_MIN, NoMemory};
 use super::shard::Held;
 use crate::sync::MutexGuard;
 
@@ -36,6 +35,9 @@ impl Held<'_> {
     pub(super) fn grow(&mut self, root: usize, stored: Stored) -> bool {
         let slot = self.roots[root].slot(stored);
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
+        if segment.class() == self.common.shape.class_max {
+            return self.split(root, segment, cleaned, stored.c).is_ok();
+        }
         let mut entries = Vec::new();
         self.survivors(segment, cleaned, &mut entries);
         let class = (segment.class() + 1).max(CLASS_MIN);
@@ -44,25 +46,36 @@ impl Held<'_> {
         grown.is_ok()
     }
 
-    /// Rebuilds a segment without what has expired, in its place. Overflow marks that are not needed go with it.
-    #[cold]
-    pub(super) fn clean(&mut self, root: usize, segment: SegmentRef, cleaned: u64, stored: Stored) {
-        let mut entries = Vec::new();
-        self.survivors(segment, cleaned, &mut entries);
-        self.clean_with(root, segment, cleaned, stored.c, entries);
+    /// Splits a segment of the largest class in two. All that can fail is done before the first entry moves.
+    fn split(&mut self, root: usize, segment: SegmentRef, cleaned: u64, path: u32) -> Result<(), NoMemory> {
+        let (class, depth) = (segment.class(), segment.depth() + 1);
+        if depth > PATH_BITS {
+            return Err(NoMemory);
+        }
+        let lines = self.memory().allocate(class)?;
+        let sibling = SegmentRef::new(lines, class, depth);
+        if let Err(NoMemory) = self.deepen(root, depth) {
+            release(&mut self.memory(), sibling);
+            return Err(NoMemory);
+        }
+        let bit = 1 << (PATH_BITS - depth);
+        let fate = self.fate(cleaned);
+        let (mut old, mut new) = self.core.open_both(segment, sibling);
+        old.update_marks(fate);
+        self.core.moved += old.split(&mut new, bit);
+        let newest = self.core.era.newest;
+        self.name(root, path & !bit, segment.deeper(), newest);
+        self.name(root, path | bit, sibling, newest);
+        Ok(())
     }
 
-    fn clean_with(&mut self, root: usize, segment: SegmentRef, cleaned: u64, path: u32, entries: Vec<Entry>) {
-        let mut lines = [Line::EMPTY; 1 << CLASS_MAX];
-        let lines = &mut lines[..1 << segment.class()];
-        if Segment::new(lines).fill(&entries) {
-            self.open(segment).replace(lines);
-        } else {
-            // They stood there before, but put in again in another order they do not fit. Leave them where they are.
-            let fate = self.fate(cleaned);
-            self.open(segment).update_marks(fate);
-        }
-        self.core.moved += entries.len() as u64;
+    /// Frees what has expired. Overflow marks that are not needed go with it.
+    #[cold]
+    pub(super) fn clean(&mut self, root: usize, segment: SegmentRef, cleaned: u64, path: u32) {
+        let fate = self.fate(cleaned);
+        let mut lines = self.open(segment);
+        lines.update_marks(fate);
+        lines.mark_overflows();
         self.name(root, path, segment, self.core.era.newest);
     }
 
@@ -223,7 +236,7 @@ impl Held<'_> {
         }
         let lower = self.memory().has_lower(chunk(segment), class);
         if class == segment.class() && !lower {
-            return self.clean_with(root, segment, cleaned, path, entries);
+            return self.clean(root, segment, cleaned, path);
         }
         let seed = Seed { entries, path, depth: segment.depth(), class };
         // Without memory for the move it stays as it is, which is no loss.

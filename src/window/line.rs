@@ -251,6 +251,44 @@ impl Line {
         u32::from(is_free | (is_old & !is_pending))
     }
 
+    /// The slots whose entry has `bit` of the path, as a bit set; of free ones it says anything.
+    #[inline]
+    pub(super) fn on_path(&self, bit: u32) -> u32 {
+        (0..ENTRIES).fold(0, |set, slot| set | u32::from(self.high(slot) & bit != 0) << slot)
+    }
+
+    /// The slots that are not free, as a bit set.
+    #[inline]
+    pub(super) fn taken(&self) -> u32 {
+        (0..ENTRIES).fold(0, |set, slot| set | u32::from(!self.mark(slot).is_free()) << slot)
+    }
+
+    /// Makes all slots free but those in the bit set `kept`.
+    #[inline]
+    pub(super) fn keep(&mut self, kept: u32) {
+        for slot in 0..ENTRIES {
+            self.c[slot] &= 0_u32.wrapping_sub(kept >> slot & 1);
+        }
+    }
+
+    /// The entries that do not stand in their home, when this is line `here` of `1 << class`.
+    #[inline]
+    pub(super) fn away(&self, here: usize, class: u32) -> impl Iterator<Item = Stored> {
+        let is_away = |slot: usize| (self.b[slot] >> (32 - class)) as usize != here;
+        let mut away = (0..ENTRIES).fold(0, |set, slot| set | u32::from(is_away(slot)) << slot) & self.taken();
+        std::iter::from_fn(move || {
+            let slot = away.trailing_zeros() as usize;
+            away &= away.wrapping_sub(1);
+            (slot < ENTRIES).then(|| self.entry(slot).stored)
+        })
+    }
+
+    /// Clears all overflow marks.
+    #[inline]
+    pub(super) fn clear_overflowed(&mut self) {
+        self.head &= OVERFLOW_FIRST - 1;
+    }
+
     /// Makes `slot` free.
     pub(super) fn free(&mut self, slot: usize) {
         self.c[slot] = 0;

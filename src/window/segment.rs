@@ -230,9 +230,32 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// Takes over the lines of a segment of the same class.
-    pub(super) fn replace(&mut self, lines: &[Line]) {
-        self.lines.copy_from_slice(lines);
+    /// Moves every entry that has `bit` of the path to `sibling`, a segment of the same class, whatever is in it. Where an
+    /// entry stands among the lines does not depend on the path, so it stands in the same place there. Returns how many
+    /// moved.
+    pub(super) fn split(&mut self, sibling: &mut Segment<'_>, bit: u32) -> u64 {
+        let mut moved = 0;
+        for (line, twin) in self.lines.iter_mut().zip(sibling.lines.iter_mut()) {
+            let moves = line.on_path(bit) & line.taken();
+            moved += u64::from(moves.count_ones());
+            *twin = *line;
+            twin.keep(moves);
+            line.keep(!moves);
+        }
+        self.mark_overflows();
+        sibling.mark_overflows();
+        moved
+    }
+
+    /// Sets the overflow marks that are needed, and no others.
+    pub(super) fn mark_overflows(&mut self) {
+        self.lines.iter_mut().for_each(Line::clear_overflowed);
+        for here in 0..self.lines.len() {
+            let line = self.lines[here];
+            for stored in line.away(here, self.class) {
+                self.lines[stored.home(self.class)].set_overflowed(stored);
+            }
+        }
     }
 
     /// Every entry that is not free, expired ones included.

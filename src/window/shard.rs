@@ -246,7 +246,7 @@ impl Held<'_> {
         let slot = self.roots[root].slot(stored);
         let segment = slot.segment();
         if segment.has_lines() && self.core.era.newest - slot.cleaned() > CLEAN_AFTER {
-            self.clean(root, segment, slot.cleaned(), stored);
+            self.clean(root, segment, slot.cleaned(), stored.c);
         }
         segment
     }
@@ -266,5 +266,16 @@ impl Core {
         // no slot names it (invariants 1 and 2 of `memory`). All access to a shard's chunks goes through its lock, which
         // whoever has `self` holds, and the borrow of `self` keeps a second `Segment` from being opened meanwhile.
         Segment::new(unsafe { std::slice::from_raw_parts_mut(segment.lines(), 1 << segment.class()) })
+    }
+
+    /// The lines of two different segments.
+    pub(super) fn open_both(&mut self, one: SegmentRef, other: SegmentRef) -> (Segment<'_>, Segment<'_>) {
+        assert_ne!(one.lines(), other.lines(), "two segments never share lines");
+        // SAFETY: as for `open`, where the second one may be a chunk that no slot names yet and nobody else knows; chunks
+        // do not overlap.
+        let second = Segment::new(unsafe { std::slice::from_raw_parts_mut(other.lines(), 1 << other.class()) });
+        // SAFETY: as above.
+        let first = Segment::new(unsafe { std::slice::from_raw_parts_mut(one.lines(), 1 << one.class()) });
+        (first, second)
     }
 }
