@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Inner;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ fn roster() -> &'static Roster {
 fn run() {
     let roster = roster();
     let mut sets = roster.sets.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tended_at: Option<Instant> = None;
+    let mut calm_from = Instant::now();
     loop {
         sets.enlisted.retain(|set| set.strong_count() > 0);
         if sets.enlisted.is_empty() {
@@ -48,21 +50,36 @@ fn run() {
         }
         let enlisted = sets.enlisted.clone();
         drop(sets);
+        let is_due = tended_at.is_none_or(|at| at.elapsed() >= PERIOD);
         for inner in enlisted.iter().filter_map(Weak::upgrade) {
             // The clock is the caller's code. Should it panic, this set is left alone for now, and the others are not.
             let tended = catch_unwind(AssertUnwindSafe(|| {
-                inner.notice_time();
-                inner.set.maintain(BUDGET);
+                if inner.set.touch_ahead() {
+                    calm_from = Instant::now() + GROWTH_LASTS;
+                }
+                if is_due {
+                    inner.notice_time();
+                    inner.set.maintain(BUDGET);
+                }
             }));
             drop(tended);
         }
+        let now = Instant::now();
+        if is_due {
+            tended_at = Some(now);
+        }
+        let period = if now < calm_from { PERIOD_OF_GROWTH } else { PERIOD };
         sets = roster.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        (sets, _) = roster.changed.wait_timeout(sets, PERIOD).unwrap_or_else(PoisonError::into_inner);
+        (sets, _) = roster.changed.wait_timeout(sets, period).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// How often each set is visited. An arena of 2 MiB holds about 100,000 ids, so touching ahead keeps up with 2 million
-/// new ids per second; beyond that callers touch their own.
+/// How often each set is visited.
 const PERIOD: Duration = Duration::from_millis(50);
+/// How often arenas are touched ahead while a set grows. An arena of 2 MiB holds about 90,000 ids, so with two of them this
+/// keeps up with some 40 million new ids per second; beyond that callers touch their own.
+const PERIOD_OF_GROWTH: Duration = Duration::from_millis(4);
+/// After how long without a new arena a set has stopped growing.
+const GROWTH_LASTS: Duration = Duration::from_millis(200);
 /// How long one set may take at a time, so that others have their turn.
 const BUDGET: Duration = Duration::from_millis(20);

@@ -113,23 +113,45 @@ impl Held<'_> {
         self.core.settle(self.common, act, new, seen);
     }
 
-    /// Processing time: answers one question that was put off.
+    /// Processing time: answers those of a shard's questions that were put off which their two lines can answer, and leaves
+    /// the others, whose further lines are on their way then. In order for each ID, as for [`Held::ask_run`].
     #[inline]
-    pub(super) fn ask_again(&mut self, question: &Question<'_>, act: Act) -> Answer {
-        let stored = Stored::of(question.fingerprint);
-        if self.core.room_at_hand(self.common, act.state()) > 0
-            && let Some(segment) = self.core.at_hand(question.slot)
-        {
-            let common = self.core.common(self.common, act);
-            let answer = match self.core.open(segment).ask(stored, &common) {
-                Quick::New => Answer::New,
-                Quick::Seen => Answer::Seen,
-                Quick::Unusual => return self.ask(question.slot, question.fingerprint, act),
-            };
-            self.core.settle(self.common, act, u64::from(answer == Answer::New), u64::from(answer == Answer::Seen));
-            return answer;
+    pub(super) fn ask_put_off<'b>(
+        &mut self,
+        mut questions: impl Iterator<Item = (u16, &'b Question<'b>)>,
+        act: Act,
+        answers: &mut [Answer],
+        left: &mut Vec<u16>,
+    ) {
+        for (place, question) in questions.by_ref() {
+            match self.ask_both(question, act) {
+                Quick::New => answers[usize::from(question.index)] = Answer::New,
+                Quick::Seen => answers[usize::from(question.index)] = Answer::Seen,
+                Quick::Full => left.push(place),
+                Quick::Unusual => {
+                    left.push(place);
+                    break;
+                }
+            }
         }
-        self.ask(question.slot, question.fingerprint, act)
+        left.extend(questions.map(|(place, _)| place));
+    }
+
+    #[inline]
+    fn ask_both(&mut self, question: &Question<'_>, act: Act) -> Quick {
+        let stored = Stored::of(question.fingerprint);
+        if self.core.room_at_hand(self.common, act.state()) == 0 {
+            return Quick::Unusual;
+        }
+        let Some(segment) = self.core.at_hand(question.slot) else { return Quick::Unusual };
+        let common = self.core.common(self.common, act);
+        let mut segment = self.core.open(segment);
+        let quick = segment.ask(stored, &common);
+        if quick == Quick::Full {
+            segment.prefetch_targets(stored);
+        }
+        self.core.settle(self.common, act, u64::from(quick == Quick::New), u64::from(quick == Quick::Seen));
+        quick
     }
 
     /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.

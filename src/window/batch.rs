@@ -107,7 +107,7 @@ impl Set {
         mut take: impl FnMut(&[Answer]),
     ) {
         let mut answers = Vec::new();
-        let mut put_off = Vec::new();
+        let (mut put_off, mut left) = (Vec::new(), Vec::new());
         let portion = BLOCK.div_ceil(self.shards.len());
         self.each_block(questions, fingerprint, |block, coming| {
             answers.clear();
@@ -116,14 +116,17 @@ impl Set {
                 self.hold(shard).ask_run(probe, run, act, &mut answers, &mut put_off);
                 coming.bring(portion);
             }
-            for places in put_off.chunk_by(|a, b| block.shard_of(*a) == block.shard_of(*b)) {
-                let mut held = self.hold(block.shard_of(places[0]));
-                for place in places {
-                    let question = block.question(*place);
-                    answers[usize::from(question.index)] = held.ask_again(question, act);
-                }
-            }
+            block.each_put_off(&put_off, |shard, questions| {
+                self.hold(shard).ask_put_off(questions, act, &mut answers, &mut left);
+            });
             put_off.clear();
+            block.each_put_off(&left, |shard, questions| {
+                let mut held = self.hold(shard);
+                for (_, question) in questions {
+                    answers[usize::from(question.index)] = held.ask(question.slot, question.fingerprint, act);
+                }
+            });
+            left.clear();
             take(&answers);
         });
     }
@@ -318,6 +321,18 @@ impl<'a> Block<'a> {
             let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question<'a>]) };
             (shard, Run { first, questions })
         })
+    }
+
+    /// Calls `act` for each shard of `places`, with the questions that stand there.
+    #[inline]
+    fn each_put_off<'b>(
+        &'b self,
+        places: &'b [u16],
+        mut act: impl FnMut(usize, &mut dyn Iterator<Item = (u16, &'b Question<'a>)>),
+    ) {
+        for places in places.chunk_by(|a, b| self.shard_of(*a) == self.shard_of(*b)) {
+            act(self.shard_of(places[0]), &mut places.iter().map(|place| (*place, self.question(*place))));
+        }
     }
 
     fn shard_of(&self, place: u16) -> usize {

@@ -6,7 +6,7 @@
 
 use super::directory::{SegmentRef, Slot, span};
 use super::generations::CLEAN_AFTER;
-use super::line::{ENTRIES, Entry, Line, Mark, PATH_BITS, State, Stored};
+use super::line::{ENTRIES, Entry, Line, Mark, PATH_BITS, State, Stored, TAG_RANGE};
 use super::memory::{CLASS_MIN, NoMemory};
 use super::shard::Held;
 use crate::sync::MutexGuard;
@@ -59,10 +59,10 @@ impl Held<'_> {
             return Err(NoMemory);
         }
         let bit = 1 << (PATH_BITS - depth);
-        let fate = self.fate(cleaned);
+        self.expire(segment, cleaned);
         let (mut old, mut new) = self.core.open_both(segment, sibling);
-        old.update_marks(fate);
-        self.core.moved += old.split(&mut new, bit);
+        let moved = old.split(&mut new, bit);
+        self.core.moved += moved;
         let newest = self.core.era.newest;
         self.name(root, path & !bit, segment.deeper(), newest);
         self.name(root, path | bit, sibling, newest);
@@ -72,11 +72,19 @@ impl Held<'_> {
     /// Frees what has expired. Overflow marks that are not needed go with it.
     #[cold]
     pub(super) fn clean(&mut self, root: usize, segment: SegmentRef, cleaned: u64, path: u32) {
-        let fate = self.fate(cleaned);
-        let mut lines = self.open(segment);
-        lines.update_marks(fate);
-        lines.mark_overflows();
+        self.expire(segment, cleaned);
+        self.open(segment).mark_overflows();
         self.name(root, path, segment, self.core.era.newest);
+    }
+
+    /// Frees what has expired in a segment last cleaned in generation `cleaned`, where it stands.
+    fn expire(&mut self, segment: SegmentRef, cleaned: u64) {
+        let era = self.core.era;
+        if era.newest - cleaned + (self.core.counts.len() as u64) < TAG_RANGE {
+            return self.open(segment).expire(era);
+        }
+        let fate = self.fate(cleaned);
+        self.open(segment).update_marks(fate);
     }
 
     /// Collects the entries of `segment` that still count, with marks that can be told now.

@@ -102,18 +102,22 @@ impl Set {
         *cursor = next;
     }
 
-    /// Maps and touches an arena ahead of need, holding no lock meanwhile.
-    fn touch_ahead(&self) {
-        let bytes = {
-            let memory = self.memory();
-            if !memory.wants_spare() {
-                return;
-            }
-            memory.arena_bytes()
-        };
-        if let Some(spare) = Spare::touch(bytes) {
+    /// Maps and touches arenas ahead of need, holding no lock meanwhile. True when any was put to use since the last time.
+    pub(crate) fn touch_ahead(&self) -> bool {
+        let is_growing = self.memory().demand();
+        loop {
+            let bytes = {
+                let memory = self.memory();
+                if !memory.wants_spare() {
+                    return is_growing;
+                }
+                memory.arena_bytes()
+            };
+            let Some(spare) = Spare::touch(bytes) else { return is_growing };
             let unwanted = self.memory().accept(spare);
-            drop(unwanted);
+            if unwanted.is_some() {
+                return is_growing;
+            }
         }
     }
 

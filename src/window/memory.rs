@@ -30,8 +30,12 @@ pub(super) struct Memory {
     roomy: BTreeSet<usize>,
     /// For each class the addresses of pages cut to it that have a free chunk.
     cut: [BTreeSet<usize>; CLASS_MAX as usize + 1],
-    /// An arena mapped and touched ahead, with nothing in it.
-    spare: Option<Arena>,
+    /// Arenas mapped and touched ahead, with nothing in them.
+    spares: Vec<Arena>,
+    /// Arenas that were put to use since [`Memory::demand`] was asked last.
+    added: usize,
+    /// How many arenas should be touched ahead.
+    spares_wanted: usize,
     arena_bytes: usize,
     bytes_max: usize,
     /// Bytes that the rest of the set holds, counted towards the limit.
@@ -81,7 +85,9 @@ impl Memory {
             arenas: BTreeMap::new(),
             roomy: BTreeSet::new(),
             cut: Default::default(),
-            spare: None,
+            spares: Vec::new(),
+            added: 0,
+            spares_wanted: 1,
             arena_bytes,
             bytes_max,
             overhead_bytes,
@@ -90,9 +96,9 @@ impl Memory {
         })
     }
 
-    /// Bytes held: arenas, the spare one, and the caller's overhead.
+    /// Bytes held: arenas, spare ones, and the caller's overhead.
     pub(super) fn bytes(&self) -> usize {
-        (self.arenas.len() + usize::from(self.spare.is_some())) * self.arena_cost() + self.overhead_bytes
+        (self.arenas.len() + self.spares.len()) * self.arena_cost() + self.overhead_bytes
     }
 
     /// Bytes of an arena and of what is noted about it.
@@ -168,16 +174,24 @@ impl Memory {
         self.arenas.len() > 2 && self.free_pages * 2 > self.arenas.len() * (self.arena_bytes / PAGE_BYTES)
     }
 
+    /// Whether any arena was put to use since this was asked last. While that goes on, one more is touched ahead.
+    pub(super) fn demand(&mut self) -> bool {
+        let is_growing = std::mem::take(&mut self.added) > 0;
+        self.spares_wanted = if is_growing { SPARES_MAX } else { 1 };
+        is_growing
+    }
+
     /// Whether an arena should be touched ahead: the last page of the present ones is near, and the limit allows one.
     pub(super) fn wants_spare(&self) -> bool {
-        self.spare.is_none()
-            && self.roomy.len() <= 1
+        let is_near = || {
+            let last = self.roomy.last().and_then(|base| self.arenas.get(base));
+            let free = last.map_or(0, |arena| arena.free_pages.count_ones() as usize);
+            self.roomy.len() <= 1 && free * PAGE_BYTES < self.arena_bytes / 2
+        };
+        !self.arenas.is_empty()
+            && self.spares.len() < self.spares_wanted
             && self.bytes() + self.arena_cost() <= self.bytes_max
-            && self.roomy.last().is_none_or(|base| {
-                let free = self.arenas.get(base).map_or(0, |arena| arena.free_pages.count_ones() as usize);
-                free * PAGE_BYTES < self.arena_bytes / 2
-            })
-            && !self.arenas.is_empty()
+            && (self.spares_wanted > 1 || is_near())
     }
 
     /// The size of one arena.
@@ -188,7 +202,7 @@ impl Memory {
     /// Accepts an arena touched ahead by [`Spare::touch`]. Without need for it, it is returned.
     pub(super) fn accept(&mut self, spare: Spare) -> Option<Spare> {
         if self.wants_spare() && spare.bytes == self.arena_bytes {
-            self.spare = Some(Arena::new(spare.into_base(), self.arena_bytes));
+            self.spares.push(Arena::new(spare.into_base(), self.arena_bytes));
             return None;
         }
         Some(spare)
@@ -211,7 +225,7 @@ impl Memory {
             out.extend(self.arenas.remove(&base).map(|arena| Spare { base: arena.base, bytes: self.arena_bytes }));
         }
         if !out.is_empty() || !empty.is_empty() {
-            out.extend(self.spare.take().map(|arena| Spare { base: arena.base, bytes: self.arena_bytes }));
+            out.extend(self.spares.drain(..).map(|arena| Spare { base: arena.base, bytes: self.arena_bytes }));
         }
         out
     }
@@ -240,7 +254,8 @@ impl Memory {
     }
 
     fn add_arena(&mut self) -> Result<(), NoMemory> {
-        let arena = match self.spare.take() {
+        self.added += 1;
+        let arena = match self.spares.pop() {
             Some(spare) => spare,
             None if self.bytes() + self.arena_cost() > self.bytes_max => return Err(NoMemory),
             None => Arena::new(system::map(self.arena_bytes).ok_or(NoMemory)?, self.arena_bytes),
@@ -255,7 +270,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        for arena in std::mem::take(&mut self.arenas).into_values().chain(self.spare.take()) {
+        for arena in std::mem::take(&mut self.arenas).into_values().chain(std::mem::take(&mut self.spares)) {
             drop(Spare { base: arena.base, bytes: self.arena_bytes });
         }
     }
@@ -301,6 +316,8 @@ impl Drop for Spare {
     }
 }
 
+/// Arenas touched ahead while the set grows.
+const SPARES_MAX: usize = 2;
 /// Chunks of the smallest class in a page.
 const CHUNKS_MAX: usize = 1 << (CLASS_MAX - CLASS_MIN);
 

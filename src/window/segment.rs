@@ -32,7 +32,9 @@ impl Era {
 pub(super) enum Quick {
     New,
     Seen,
-    /// Nothing was done: this takes a closer look.
+    /// Nothing was done: it is nowhere, and both lines are full.
+    Full,
+    /// Nothing was done: it is there, and takes a closer look.
     Unusual,
 }
 
@@ -91,7 +93,7 @@ impl<'a> Segment<'a> {
         }
         let room = common.room(other);
         if room == 0 {
-            return Quick::Unusual;
+            return Quick::Full;
         }
         other.put(room.trailing_zeros() as usize, common.entry(stored));
         self.lines[home].set_overflowed(stored);
@@ -184,13 +186,7 @@ impl<'a> Segment<'a> {
     /// Moves one entry of a full line to its own other place. When that is full too and there are `moves` left, makes
     /// room there first. Two moves at most: with three, the second could take away what the first has found.
     fn make_room(&mut self, line: usize, era: Era, moves: u32) -> Option<Place> {
-        let targets: [usize; ENTRIES] = std::array::from_fn(|slot| {
-            let stored = self.lines[line].entry(slot).stored;
-            let home = stored.home(self.class);
-            let target = if home == line { stored.other(self.class) } else { home };
-            super::prefetch(&raw const self.lines[target]);
-            target
-        });
+        let targets = self.targets(line);
         for (slot, target) in targets.into_iter().enumerate() {
             let entry = self.lines[line].entry(slot);
             let home = entry.stored.home(self.class);
@@ -210,6 +206,22 @@ impl<'a> Segment<'a> {
         None
     }
 
+    /// Where the entries of a line could move to. These lines are asked for.
+    fn targets(&self, line: usize) -> [usize; ENTRIES] {
+        std::array::from_fn(|slot| {
+            let stored = self.lines[line].entry(slot).stored;
+            let home = stored.home(self.class);
+            let target = if home == line { stored.other(self.class) } else { home };
+            super::prefetch(&raw const self.lines[target]);
+            target
+        })
+    }
+
+    /// Asks for the lines that [`Segment::insert`] will look at when `stored` finds no room in its own two.
+    pub(super) fn prefetch_targets(&self, stored: Stored) {
+        self.targets(stored.home(self.class));
+    }
+
     #[inline]
     fn room_in(&self, line: usize, era: Era) -> Option<usize> {
         let room = self.lines[line].room(era.newest, era.newest - era.horizon);
@@ -227,6 +239,13 @@ impl<'a> Segment<'a> {
                     None => line.free(slot),
                 }
             }
+        }
+    }
+
+    /// Frees what has expired, where no tag can have come round.
+    pub(super) fn expire(&mut self, era: Era) {
+        for line in self.lines.iter_mut() {
+            line.keep(!line.room(era.newest, era.newest - era.horizon));
         }
     }
 
