@@ -189,7 +189,8 @@ impl Deduplicator {
     /// # Ok::<(), dedupd::Error>(())
     /// ```
     pub fn reserve_batch<I: AsRef<[u8]>>(&self, ids: &[I]) -> Result<Reservation, Unjudged> {
-        let fingerprints: Vec<_> = ids.iter().map(|id| self.fingerprint(id)).collect();
+        let mut fingerprints = Vec::with_capacity(ids.len());
+        self.hasher.fingerprints(ids, &mut fingerprints);
         self.reserve_fingerprints(&fingerprints)
     }
 
@@ -353,12 +354,12 @@ impl Deduplicator {
         };
         match &*self.hasher {
             Hasher::SipHash13(hasher) => {
-                let fingerprint = |index: usize| hasher.fingerprint(ids[index].as_ref());
-                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, take);
+                let hash = |range, fingerprints: &mut _| hasher.fingerprints(&ids[range], fingerprints);
+                self.inner.set.ask_batch(ids.len(), hash, times, act, take);
             }
             Hasher::Xxh3(hasher) => {
-                let fingerprint = |index: usize| hasher.fingerprint(ids[index].as_ref());
-                self.inner.set.ask_batch(ids.len(), fingerprint, times, act, take);
+                let hash = |range, fingerprints: &mut _| hasher.fingerprints(&ids[range], fingerprints);
+                self.inner.set.ask_batch(ids.len(), hash, times, act, take);
             }
         }
     }

@@ -39,8 +39,8 @@ impl Reservation {
             }
             times => times,
         };
-        let fingerprint = |index: usize| fingerprints[index];
-        inner.set.ask_batch(fingerprints.len(), fingerprint, times, Act::Reserve, |answers| {
+        let hash = |range, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
+        inner.set.ask_batch(fingerprints.len(), hash, times, Act::Reserve, |answers| {
             verdicts.extend(answers.iter().copied().map(verdict));
         });
         let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);

@@ -18,6 +18,8 @@
 use std::fmt;
 use std::hash::Hasher as _;
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use super::siphash;
 use siphasher::sip128::{Hasher128, SipHasher13, SipHasher24};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
@@ -140,7 +142,11 @@ pub(crate) enum Hasher {
 
 /// SipHash-1-3-128 under a scope's key.
 #[derive(Clone)]
-pub(crate) struct SipHash(SipHasher13);
+pub(crate) struct SipHash {
+    one: SipHasher13,
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    four: Option<(siphash::Avx2, [u64; 2])>,
+}
 
 /// XXH3-128 under a scope's secret.
 #[derive(Clone)]
@@ -150,7 +156,7 @@ impl Hasher {
     pub(crate) fn new(hash: IdHash, secret: &Secret, scope: &[u8]) -> Self {
         let key = scope_key(secret, scope);
         match hash {
-            IdHash::SipHash13 => Self::SipHash13(SipHash(SipHasher13::new_with_key(&key))),
+            IdHash::SipHash13 => Self::SipHash13(SipHash::new(&key)),
             IdHash::Xxh3 => Self::Xxh3(Xxh3(xxh3_secret(&key))),
         }
     }
@@ -162,12 +168,50 @@ impl Hasher {
             Self::Xxh3(hasher) => hasher.fingerprint(id),
         }
     }
+
+    /// Appends the fingerprints of `ids`.
+    pub(crate) fn fingerprints<I: AsRef<[u8]>>(&self, ids: &[I], fingerprints: &mut Vec<Fingerprint>) {
+        match self {
+            Self::SipHash13(hasher) => hasher.fingerprints(ids, fingerprints),
+            Self::Xxh3(hasher) => hasher.fingerprints(ids, fingerprints),
+        }
+    }
 }
 
 impl SipHash {
+    fn new(key: &[u8; 16]) -> Self {
+        let one = SipHasher13::new_with_key(key);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            let (k0, k1) = one.keys();
+            Self { one, four: siphash::Avx2::detect().map(|avx2| (avx2, [k0, k1])) }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        Self { one }
+    }
+
     #[inline]
     pub(crate) fn fingerprint(&self, id: &[u8]) -> Fingerprint {
-        Fingerprint(self.0.hash(id).as_u128())
+        Fingerprint(self.one.hash(id).as_u128())
+    }
+
+    /// Appends the fingerprints of `ids`, which are quicker when they are of one length.
+    pub(crate) fn fingerprints<I: AsRef<[u8]>>(&self, ids: &[I], fingerprints: &mut Vec<Fingerprint>) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if let Some((avx2, key)) = self.four {
+            let (fours, rest) = ids.as_chunks::<4>();
+            for ids in fours {
+                let ids = ids.each_ref().map(AsRef::as_ref);
+                if ids.iter().all(|id| id.len() == ids[0].len()) {
+                    fingerprints.extend(siphash::hash_four(avx2, key, ids).map(Fingerprint));
+                } else {
+                    fingerprints.extend(ids.map(|id| self.fingerprint(id)));
+                }
+            }
+            fingerprints.extend(rest.iter().map(|id| self.fingerprint(id.as_ref())));
+            return;
+        }
+        fingerprints.extend(ids.iter().map(|id| self.fingerprint(id.as_ref())));
     }
 }
 
@@ -175,6 +219,12 @@ impl Xxh3 {
     #[inline]
     pub(crate) fn fingerprint(&self, id: &[u8]) -> Fingerprint {
         Fingerprint(xxh3_128_with_secret(id, &self.0[..]))
+    }
+
+    /// Appends the fingerprints of `ids`.
+    #[inline]
+    pub(crate) fn fingerprints<I: AsRef<[u8]>>(&self, ids: &[I], fingerprints: &mut Vec<Fingerprint>) {
+        fingerprints.extend(ids.iter().map(|id| self.fingerprint(id.as_ref())));
     }
 }
 

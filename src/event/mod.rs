@@ -1,6 +1,8 @@
 //! What is asked and answered: events, fingerprints, verdicts and their reasons.
 
 mod fingerprint;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod siphash;
 mod verdict;
 
 use std::fmt;

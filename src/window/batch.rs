@@ -65,12 +65,12 @@ impl<'a> Run<'a> {
 }
 
 impl Set {
-    /// Answers `questions` questions, handing their answers to `take` in order, some hundred at a time. `fingerprint` tells
-    /// the fingerprint of a question; it is called once for each, in order, and ahead of the answers.
+    /// Answers `questions` questions, handing their answers to `take` in order, some hundred at a time. `hash` appends
+    /// the fingerprints of a range of them; it is called for all of them in order, and ahead of the answers.
     pub(crate) fn ask_batch(
         &self,
         questions: usize,
-        mut fingerprint: impl FnMut(usize) -> Fingerprint,
+        mut hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         times: Times<'_>,
         act: Act,
         mut take: impl FnMut(&[Answer]),
@@ -79,19 +79,21 @@ impl Set {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
                 match self.common.kernel {
-                    Kernel::Portable(probe) => self.ask_blocks(probe, questions, fingerprint, act, take),
+                    Kernel::Portable(probe) => self.ask_blocks(probe, questions, hash, act, take),
                     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
                     Kernel::Avx2(probe) => {
-                        with_avx2(probe, || self.ask_blocks(probe, questions, fingerprint, act, take));
+                        with_avx2(probe, || self.ask_blocks(probe, questions, hash, act, take));
                     }
                 }
             }
             Times::Each { times, clock } if self.common.generations.limits().lateness.is_some() => {
-                self.ask_events(questions, fingerprint, times, clock, act, take);
+                self.ask_events(questions, hash, times, clock, act, take);
             }
             Times::Each { times, .. } => {
-                for (index, time) in times.iter().enumerate().take(questions) {
-                    take(&[self.ask(fingerprint(index), When::Now(time.as_nanos()), act)]);
+                let mut fingerprints = Vec::new();
+                hash(0..questions.min(times.len()), &mut fingerprints);
+                for (fingerprint, time) in fingerprints.iter().zip(times) {
+                    take(&[self.ask(*fingerprint, When::Now(time.as_nanos()), act)]);
                 }
             }
         }
@@ -102,14 +104,14 @@ impl Set {
         &self,
         probe: P,
         questions: usize,
-        fingerprint: impl FnMut(usize) -> Fingerprint,
+        hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         act: Act,
         mut take: impl FnMut(&[Answer]),
     ) {
         let mut answers = Vec::new();
         let (mut put_off, mut left) = (Vec::new(), Vec::new());
         let portion = BLOCK.div_ceil(self.shards.len());
-        self.each_block(questions, fingerprint, |block, coming| {
+        self.each_block(questions, hash, |block, coming| {
             answers.clear();
             answers.resize(block.questions.len(), Answer::New);
             for (shard, run) in block.runs() {
@@ -136,7 +138,7 @@ impl Set {
     fn ask_events(
         &self,
         questions: usize,
-        mut fingerprint: impl FnMut(usize) -> Fingerprint,
+        mut hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         times: &[Timestamp],
         clock: i64,
         act: Act,
@@ -158,7 +160,7 @@ impl Set {
             answers.resize(moments.len(), Answer::New);
             self.each_held(
                 moments.len(),
-                |index| fingerprint(start + index),
+                |range, fingerprints| hash(start + range.start..start + range.end, fingerprints),
                 |held, index, question| {
                     let given = moments[index].map(|moment| held.ask_event(question.fingerprint, moment, act));
                     answers[index] = given.unwrap_or_else(|unjudged| unjudged);
@@ -176,7 +178,7 @@ impl Set {
                 self.common.generations.observe_clock(now);
                 self.each_held(
                     fingerprints.len(),
-                    |index| fingerprints[index],
+                    |range, out| out.extend_from_slice(&fingerprints[range]),
                     |held, _, question| held.commit_at(question.slot, question.fingerprint),
                 );
             }
@@ -196,10 +198,10 @@ impl Set {
     fn each_held(
         &self,
         questions: usize,
-        fingerprint: impl FnMut(usize) -> Fingerprint,
+        hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         mut act: impl FnMut(&mut Held<'_>, usize, &Question<'_>),
     ) {
-        self.each_block(questions, fingerprint, |block, _| {
+        self.each_block(questions, hash, |block, _| {
             for (shard, run) in block.runs() {
                 let mut held = self.hold(shard);
                 for question in run.questions {
@@ -211,14 +213,14 @@ impl Set {
 
     /// Calls `act` for each block of questions, with the next one, which it may bring nearer.
     #[inline(always)]
-    fn each_block<'a, F: FnMut(usize) -> Fingerprint>(
+    fn each_block<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)>(
         &'a self,
         questions: usize,
-        fingerprint: F,
+        hash: F,
         mut act: impl FnMut(&Block<'a>, &mut Coming<'a, F>),
     ) {
         let mut block = Block::new(self.shards.len());
-        let mut coming = Coming::new(self, questions, fingerprint);
+        let mut coming = Coming::new(self, questions, hash);
         coming.hash();
         while coming.take(&mut block) {
             coming.hash();
@@ -232,7 +234,7 @@ struct Coming<'a, F> {
     set: &'a Set,
     /// The questions that are not hashed yet.
     questions: Range<usize>,
-    fingerprint: F,
+    hash: F,
     fingerprints: Vec<Fingerprint>,
     slots: Vec<&'a Slot>,
     block: Block<'a>,
@@ -240,12 +242,12 @@ struct Coming<'a, F> {
     is_full: bool,
 }
 
-impl<'a, F: FnMut(usize) -> Fingerprint> Coming<'a, F> {
-    fn new(set: &'a Set, questions: usize, fingerprint: F) -> Self {
+impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
+    fn new(set: &'a Set, questions: usize, hash: F) -> Self {
         let block = Block::new(set.shards.len());
         let most = questions.min(BLOCK);
         let (fingerprints, slots) = (Vec::with_capacity(most), Vec::with_capacity(most));
-        Self { set, questions: 0..questions, fingerprint, fingerprints, slots, block, is_full: false }
+        Self { set, questions: 0..questions, hash, fingerprints, slots, block, is_full: false }
     }
 
     /// Hashes as many questions as a block takes, and looks up where their segments are named. In short passes, so that
@@ -256,7 +258,7 @@ impl<'a, F: FnMut(usize) -> Fingerprint> Coming<'a, F> {
         let (set, known) = (self.set, self.fingerprints.len());
         let Range { start, end } = self.questions;
         self.questions.start = end.min(start + BLOCK - known);
-        self.fingerprints.extend((start..self.questions.start).map(&mut self.fingerprint));
+        (self.hash)(start..self.questions.start, &mut self.fingerprints);
         let fingerprints = self.fingerprints[known..].iter();
         self.slots.extend(fingerprints.map(|fingerprint| set.slot(set.shard_of(*fingerprint), *fingerprint)));
     }
