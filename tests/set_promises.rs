@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use dedupd::{
-    BuildError, Clock, Deduplicator, Error, IdHash, ManualClock, ReserveVerdict, Timestamp, Unjudged, Verdict, WhenFull,
+    BuildError, Clock, Deduplicator, Error, IdHash, ManualClock, ReserveVerdict, Stats, Timestamp, Unjudged, Verdict,
+    WhenFull,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -406,6 +407,35 @@ fn in_event_time_a_batch_forgets_nothing_that_its_own_events_still_ask_for() {
     dedup.observe_batch_at(&["a", "a", "b", "a"], &[at(0), at(1), at(40_000), at(40_000)], &mut verdicts);
     let [first, duplicate] = [Verdict::FirstSeen, Verdict::Duplicate];
     assert_eq!(verdicts, [first, duplicate, first, first]);
+}
+
+/// Asks for one ID in event time, `sights` times and each time just after the window of the time before, while events may
+/// be `windows` windows late; then asks for the same times again. Tells how many were forgotten.
+fn forgotten_sights(windows: u32, sights: u32) -> (usize, Stats) {
+    let clock = ManualClock::starting_at(Timestamp::from_secs(10_000_000));
+    let dedup = builder(&clock).lateness(HOUR * windows).build().unwrap();
+    let first = Timestamp::from_secs(1_000_000);
+    let times: Vec<_> = (0..sights).map(|sight| first.saturating_add((HOUR + dedup.slack()) * sight)).collect();
+    for time in &times {
+        assert_eq!(dedup.try_observe_at("a", *time), Ok(Verdict::FirstSeen));
+    }
+    let again = times.iter().map(|time| dedup.try_observe_at("a", *time));
+    (again.filter(|verdict| *verdict == Ok(Verdict::FirstSeen)).count(), dedup.stats())
+}
+
+#[test]
+fn every_first_sight_of_an_id_is_kept_while_events_may_be_five_windows_late() {
+    for windows in 0..=5 {
+        let (forgotten, stats) = forgotten_sights(windows, 20);
+        assert_eq!((forgotten, stats.evicted_early), (0, 0), "{windows} windows of lateness");
+    }
+}
+
+#[test]
+fn first_sights_of_one_id_that_are_too_many_to_keep_are_counted() {
+    let (forgotten, stats) = forgotten_sights(20, 8);
+    assert_eq!((forgotten, stats.live_ids), (2, 7), "the first, and the one that went when the first came back");
+    assert_eq!(stats.evicted_early, 3);
 }
 
 #[test]

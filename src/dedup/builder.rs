@@ -73,7 +73,8 @@ impl Builder {
     }
 
     /// Judges by the events' own times: an event may be this much older than the newest one before it. At most 100
-    /// windows. Questions without a time take the clock's.
+    /// windows; with more than five, an ID that comes back again and again may be forgotten early, which is counted.
+    /// Questions without a time take the clock's.
     pub fn lateness(mut self, lateness: Duration) -> Self {
         self.lateness = Some(lateness);
         self

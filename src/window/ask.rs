@@ -243,7 +243,8 @@ impl Held<'_> {
         self.record(fingerprint, Some(moment.time), act, answer)
     }
 
-    /// Makes room when one ID fills its places all alone; what is lost by that is counted.
+    /// Makes room when one ID has as many entries as it may: only where events may be many windows late, or repeats extend.
+    /// What is lost by that is counted.
     #[cold]
     fn forget_oldest(&mut self, root: usize, stored: Stored) {
         let era = self.core.era;
@@ -326,5 +327,8 @@ impl Held<'_> {
     }
 }
 
-/// Entries of one ID at a time, in event time.
-const REPEATS_MAX: u32 = 4;
+/// Entries of one ID at a time, in event time, of the ten places that it has. Unless repeats extend, they are a window
+/// apart or more, and kept for window, lateness and slack: so many are enough for a lateness of six windows less a slack.
+/// With more, two IDs that fill their places can hardly share a line: where all do, eight take nearly three times the
+/// memory per entry of seven.
+const REPEATS_MAX: u32 = 7;
