@@ -2,7 +2,7 @@
 
 use crate::event::Fingerprint;
 
-use super::batch::{Question, Run};
+use super::batch::{Lines, Question, Run};
 use super::directory::{SegmentRef, Slot};
 use super::generations::{CLEAN_AFTER, Moment};
 use super::line::{Entry, Mark, Stored};
@@ -78,6 +78,7 @@ impl Held<'_> {
         act: Act,
         answers: &mut [Answer],
         put_off: &mut Vec<u16>,
+        ahead: &mut Lines<'_>,
     ) {
         let mut questions = run.questions();
         if self.core.room_at_hand(self.common, act.state()) < questions.len() as u64 {
@@ -87,6 +88,9 @@ impl Held<'_> {
         let common = self.core.common(self.common, act);
         let (mut new, mut seen) = (0, 0);
         for (place, question) in questions.by_ref() {
+            if let Some(line) = ahead.next() {
+                prefetch_far(*line);
+            }
             let Some(segment) = self.core.at_hand(question.slot) else {
                 put_off.push(place);
                 break;

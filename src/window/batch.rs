@@ -1,16 +1,17 @@
 //! Many questions at once: their cache misses overlap, and each shard is locked once for all that concern it.
 //!
-//! Questions are worked off in blocks. First all of a block are hashed, their home lines are asked for through the
-//! directory as it happens to be (a wrong guess costs time, never an answer), and they are put into one bucket per shard,
-//! in order. Then each shard is held once while its bucket is worked off; what needs a second line is put off until all
-//! buckets are through, and that line has come.
+//! Questions are worked off in blocks. First all of a block are hashed, their home lines are looked up in the directory as
+//! it happens to be (a wrong guess costs time, never an answer), and they are put into one bucket per shard, in order.
+//! Then each shard is held once while its bucket is worked off, and with each question one line of the next block is
+//! asked for, so that lines arrive while the processor computes. What needs a second line is put off until all buckets are
+//! through, and that line has come.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::directory::Slot;
 use super::generations::Moment;
-use super::line::Stored;
+use super::line::{Line, Stored};
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Kernel, Probe};
@@ -110,13 +111,11 @@ impl Set {
     ) {
         let mut answers = Vec::new();
         let (mut put_off, mut left) = (Vec::new(), Vec::new());
-        let portion = BLOCK.div_ceil(self.shards.len());
-        self.each_block(questions, hash, |block, coming| {
+        self.each_block(questions, hash, |block, ahead| {
             answers.clear();
             answers.resize(block.questions.len(), Answer::New);
             for (shard, run) in block.runs() {
-                self.hold(shard).ask_run(probe, run, act, &mut answers, &mut put_off);
-                coming.bring(portion);
+                self.hold(shard).ask_run(probe, run, act, &mut answers, &mut put_off, ahead);
             }
             block.each_put_off(&put_off, |shard, questions| {
                 self.hold(shard).ask_put_off(questions, act, &mut answers, &mut left);
@@ -211,97 +210,91 @@ impl Set {
         });
     }
 
-    /// Calls `act` for each block of questions, with the next one, which it may bring nearer.
+    /// Calls `act` for each block of questions, with the lines of the next one, which it may ask for meanwhile.
     #[inline(always)]
     fn each_block<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)>(
         &'a self,
         questions: usize,
         hash: F,
-        mut act: impl FnMut(&Block<'a>, &mut Coming<'a, F>),
+        mut act: impl FnMut(&Block<'a>, &mut Lines<'_>),
     ) {
         let mut block = Block::new(self.shards.len());
         let mut coming = Coming::new(self, questions, hash);
         coming.hash();
-        while coming.take(&mut block) {
+        while coming.fill(&mut block) {
             coming.hash();
-            act(&block, &mut coming);
+            let mut ahead = coming.lines[coming.asked_for..].iter();
+            act(&block, &mut ahead);
+            coming.asked_for = coming.lines.len() - ahead.len();
         }
     }
 }
 
-/// The block after the one that is worked off.
+/// Lines that will be wanted.
+pub(super) type Lines<'a> = std::slice::Iter<'a, *const Line>;
+
+/// Questions that come after the block that is worked off.
 struct Coming<'a, F> {
     set: &'a Set,
-    /// The questions that are not hashed yet.
+    /// Those that are not hashed yet.
     questions: Range<usize>,
     hash: F,
+    /// Of those that are hashed: the fingerprints, where their segments are named, and their home lines, as far as that
+    /// can be told without the lock.
     fingerprints: Vec<Fingerprint>,
     slots: Vec<&'a Slot>,
-    block: Block<'a>,
-    /// A bucket of the block is full.
-    is_full: bool,
+    lines: Vec<*const Line>,
+    /// How many of the lines were asked for.
+    asked_for: usize,
 }
 
 impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
     fn new(set: &'a Set, questions: usize, hash: F) -> Self {
-        let block = Block::new(set.shards.len());
         let most = questions.min(BLOCK);
-        let (fingerprints, slots) = (Vec::with_capacity(most), Vec::with_capacity(most));
-        Self { set, questions: 0..questions, hash, fingerprints, slots, block, is_full: false }
+        let (fingerprints, slots, lines) =
+            (Vec::with_capacity(most), Vec::with_capacity(most), Vec::with_capacity(most));
+        Self { set, questions: 0..questions, hash, fingerprints, slots, lines, asked_for: 0 }
     }
 
-    /// Hashes as many questions as a block takes, and looks up where their segments are named. In short passes, so that
-    /// the processor sees many questions at a time while it waits for the directory. Never inlined where vector
-    /// instructions are enabled: compilers make slow ones of `SipHash`.
+    /// Hashes as many questions as a block takes, and looks up their lines. In short passes, so that the processor sees
+    /// many questions at a time while it waits for the directory. Never inlined where vector instructions are enabled:
+    /// compilers make slow ones of `SipHash`.
     #[inline(never)]
     fn hash(&mut self) {
         let (set, known) = (self.set, self.fingerprints.len());
         let Range { start, end } = self.questions;
         self.questions.start = end.min(start + BLOCK - known);
         (self.hash)(start..self.questions.start, &mut self.fingerprints);
-        let fingerprints = self.fingerprints[known..].iter();
-        self.slots.extend(fingerprints.map(|fingerprint| set.slot(set.shard_of(*fingerprint), *fingerprint)));
+        let fingerprints = &self.fingerprints[known..];
+        self.slots.extend(fingerprints.iter().map(|fingerprint| set.slot(set.shard_of(*fingerprint), *fingerprint)));
+        let slots = fingerprints.iter().zip(&self.slots[known..]);
+        self.lines.extend(slots.map(|(fingerprint, slot)| slot.segment().home(Stored::of(*fingerprint))));
     }
 
-    /// Puts up to `count` more questions into the block, and asks for their lines.
+    /// Puts questions into the buckets of `block`, until one is full, and asks for all lines that were not asked for yet.
+    /// False when there are no more questions.
     #[inline(always)]
-    fn bring(&mut self, count: usize) {
-        if self.is_full {
-            return;
-        }
-        let block = &mut self.block;
-        let taken = block.questions.len();
-        let to = self.fingerprints.len().min(taken + count);
-        let coming = self.fingerprints[taken..to].iter().zip(&self.slots[taken..to]);
-        let mut index = taken as u16;
-        for (fingerprint, slot) in coming {
-            prefetch_far(slot.segment().home(Stored::of(*fingerprint)));
+    fn fill(&mut self, block: &mut Block<'a>) -> bool {
+        self.lines[self.asked_for..].iter().for_each(|line| prefetch_far(*line));
+        block.lengths.fill(0);
+        let mut taken = 0;
+        for (fingerprint, slot) in self.fingerprints.iter().zip(&self.slots) {
             let shard = self.set.shard_of(*fingerprint);
             let length = &mut block.lengths[shard];
             let place = shard << block.bucket_bits | usize::from(*length);
-            block.places[place].write(Question { fingerprint: *fingerprint, slot, index });
-            index += 1;
+            block.places[place].write(Question { fingerprint: *fingerprint, slot, index: taken });
+            taken += 1;
             *length += 1;
             if *length == 1 << block.bucket_bits {
-                self.is_full = true;
                 break;
             }
         }
-        block.questions.end = block.questions.start + usize::from(index);
-    }
-
-    /// Hands out the block in exchange for one that is done. False when there are no more questions.
-    #[inline(always)]
-    fn take(&mut self, block: &mut Block<'a>) -> bool {
-        self.bring(BLOCK);
-        std::mem::swap(&mut self.block, block);
-        let taken = block.questions.clone();
-        self.fingerprints.drain(..taken.len());
-        self.slots.drain(..taken.len());
-        self.block.questions = taken.end..taken.end;
-        self.block.lengths.fill(0);
-        self.is_full = false;
-        !taken.is_empty()
+        block.questions = block.questions.end..block.questions.end + usize::from(taken);
+        self.fingerprints.drain(..usize::from(taken));
+        self.slots.drain(..usize::from(taken));
+        self.lines.drain(..usize::from(taken));
+        self.asked_for = self.lines.len();
+        taken > 0
     }
 }
 
@@ -318,7 +311,7 @@ impl<'a> Block<'a> {
         self.lengths.iter().enumerate().filter(|(_, length)| **length > 0).map(|(shard, length)| {
             let first = shard << self.bucket_bits;
             let places = &self.places[first..first + usize::from(*length)];
-            // SAFETY: `bring` wrote the first `length` places of each bucket, and an initialised question is laid out as
+            // SAFETY: `fill` wrote the first `length` places of each bucket, and an initialised question is laid out as
             // one that may be.
             let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question<'a>]) };
             (shard, Run { first, questions })
@@ -343,7 +336,7 @@ impl<'a> Block<'a> {
 
     /// The question at a place that a run named.
     fn question(&self, place: u16) -> &Question<'a> {
-        // SAFETY: runs name the places that `bring` wrote.
+        // SAFETY: runs name the places that `fill` wrote.
         unsafe { self.places[usize::from(place)].assume_init_ref() }
     }
 }
