@@ -12,7 +12,7 @@ use super::segment::Quick;
 use super::shard::{Act, Answer, Core, Held, Shared};
 
 impl Core {
-    /// Processing time: answers one question that its home line alone can answer. `slot` was its slot at some time.
+    /// Processing time: answers one question that its two lines can answer. `slot` was its slot at some time.
     #[inline(always)]
     pub(super) fn ask<P: Probe>(
         &mut self,
@@ -27,10 +27,17 @@ impl Core {
         }
         let segment = self.at_hand(slot)?;
         let common = self.common(shared, act);
-        let answer = match probe.ask(self.open(segment).home(Stored::of(fingerprint)), fingerprint, &common) {
+        let stored = Stored::of(fingerprint);
+        let mut segment = self.open(segment);
+        let answer = match probe.ask(segment.home(stored), fingerprint, &common) {
             Found::New => Answer::New,
             Found::Seen => Answer::Seen,
-            Found::Elsewhere | Found::Unusual => return None,
+            Found::Unusual => return None,
+            Found::Elsewhere => match segment.ask(stored, &common) {
+                Quick::New => Answer::New,
+                Quick::Seen => Answer::Seen,
+                Quick::Full | Quick::Unusual => return None,
+            },
         };
         self.settle(shared, act, u64::from(answer == Answer::New), u64::from(answer == Answer::Seen));
         Some(answer)

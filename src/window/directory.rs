@@ -149,6 +149,12 @@ impl SegmentRef {
         std::ptr::with_exposed_provenance_mut((self.0 & ADDRESS_MASK & !CLASS_MASK) as usize)
     }
 
+    /// The other line of `stored`, for prefetching; nonsense when there are no lines.
+    #[inline]
+    pub(super) fn other(self, stored: Stored) -> *const Line {
+        self.lines().wrapping_add(stored.other(self.class()))
+    }
+
     /// The home line of `stored`, for prefetching; nonsense when there are no lines.
     #[inline]
     pub(super) fn home(self, stored: Stored) -> *const Line {

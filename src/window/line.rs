@@ -105,7 +105,7 @@ impl Stored {
     /// The other line: never the home line.
     #[inline]
     pub(super) fn other(self, class: u32) -> usize {
-        let distance = ((self.b << 12) >> (32 - class)) | 1;
+        let distance = (self.b << 12).wrapping_shr(32 - class) | 1;
         self.home(class) ^ distance as usize
     }
 

@@ -173,7 +173,9 @@ impl Set {
     fn ask_now_with<P: Probe>(&self, probe: P, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
         let shard = self.shard_of(fingerprint);
         let slot = self.slot(shard, fingerprint);
-        prefetch(slot.segment().home(Stored::of(fingerprint)));
+        let stored = Stored::of(fingerprint);
+        prefetch(slot.segment().home(stored));
+        prefetch(slot.segment().other(stored));
         self.common.generations.observe_clock(now);
         let mut core = self.shards[shard].lock();
         match core.ask(probe, &self.common, slot, fingerprint, act) {
