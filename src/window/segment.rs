@@ -171,9 +171,10 @@ impl<'a> Segment<'a> {
 
     fn insert_beside(&mut self, entry: Entry, era: Era, home: usize, moves: u32) -> bool {
         let other = entry.stored.other(self.class);
+        let tries = if moves > 1 { ENTRIES } else { OTHER_TRIES };
         let place = match self.room_in(other, era) {
             Some(slot) => Some(Place { line: other, slot }),
-            None => self.make_room(home, era, moves).or_else(|| self.make_room(other, era, moves)),
+            None => self.make_room(home, era, moves, ENTRIES).or_else(|| self.make_room(other, era, moves, tries)),
         };
         let Some(place) = place else { return false };
         self.lines[place.line].put(place.slot, entry);
@@ -183,16 +184,18 @@ impl<'a> Segment<'a> {
         true
     }
 
-    /// Moves one entry of a full line to its own other place. When that is full too and there are `moves` left, makes
-    /// room there first. Two moves at most: with three, the second could take away what the first has found.
-    fn make_room(&mut self, line: usize, era: Era, moves: u32) -> Option<Place> {
+    /// Moves one of the first `tries` entries of a full line to its own other place. When that is full too and there are
+    /// `moves` left, makes room there first. Two moves at most: with three, the second could take away what the first has found.
+    fn make_room(&mut self, line: usize, era: Era, moves: u32, tries: usize) -> Option<Place> {
         let targets = self.targets(line);
-        for (slot, target) in targets.into_iter().enumerate() {
+        for (slot, target) in targets.into_iter().enumerate().take(tries) {
             let entry = self.lines[line].entry(slot);
             let home = entry.stored.home(self.class);
             let found = self.room_in(target, era);
             let found = match found {
-                None if moves > 1 && target != line => self.make_room(target, era, moves - 1).map(|place| place.slot),
+                None if moves > 1 && target != line => {
+                    self.make_room(target, era, moves - 1, ENTRIES).map(|place| place.slot)
+                }
                 found => found,
             };
             if let Some(room) = found {
@@ -292,3 +295,7 @@ impl<'a> Segment<'a> {
         entries.iter().all(|entry| self.insert(*entry, nothing_expires))
     }
 }
+
+/// Entries of the other line that may make room while the segment can still grow. Trying all of them fills segments to 0.92
+/// instead of 0.87, which saves 1 byte in 23, and makes a fuller set a fifth slower.
+const OTHER_TRIES: usize = 2;
