@@ -66,7 +66,8 @@ impl Builder {
     }
 
     /// Whether a repeat makes the window of its ID start again. By default it runs from the first sight, so an ID that
-    /// is repeated without end is let through once per window.
+    /// is repeated without end is let through once per window. In event time the latest of an ID's times counts then, and
+    /// no earlier one.
     pub fn extend_on_duplicate(mut self, extend: bool) -> Self {
         self.extend = extend;
         self
