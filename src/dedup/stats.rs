@@ -32,7 +32,7 @@ pub struct Stats {
     pub clock_held: u64,
     /// Broken promise: questions that could not be judged and were answered with first-seen all the same.
     pub bypassed: u64,
-    /// Entries moved when segments were rebuilt: the work that growing and cleaning cost.
+    /// Entries moved when segments grew, were split or were gathered: the work that growing and shrinking cost.
     pub moved: u64,
 }
 

@@ -58,7 +58,7 @@ pub(super) struct Core {
     /// Ids reserved and not yet resolved.
     pub(super) pending: u64,
     pub(super) evicted_early: u64,
-    /// Entries moved because a segment was split, grown or cleaned.
+    /// Entries moved because a segment grew, was split, or was gathered.
     pub(super) moved: u64,
     /// Ids forgotten since the last sweep.
     pub(super) forgotten: u64,
