@@ -246,14 +246,16 @@ struct Coming<'a, F> {
     lines: Vec<*const Line>,
     /// How many of the lines were asked for.
     asked_for: usize,
+    /// Questions in a block: all blocks of a batch are of about one size.
+    block: usize,
 }
 
 impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
     fn new(set: &'a Set, questions: usize, hash: F) -> Self {
-        let most = questions.min(BLOCK);
+        let block = questions.div_ceil(questions.div_ceil(BLOCK).max(1));
         let (fingerprints, slots, lines) =
-            (Vec::with_capacity(most), Vec::with_capacity(most), Vec::with_capacity(most));
-        Self { set, questions: 0..questions, hash, fingerprints, slots, lines, asked_for: 0 }
+            (Vec::with_capacity(block), Vec::with_capacity(block), Vec::with_capacity(block));
+        Self { set, questions: 0..questions, hash, fingerprints, slots, lines, asked_for: 0, block }
     }
 
     /// Hashes as many questions as a block takes, and looks up their lines. In short passes, so that the processor sees
@@ -263,7 +265,7 @@ impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
     fn hash(&mut self) {
         let (set, known) = (self.set, self.fingerprints.len());
         let Range { start, end } = self.questions;
-        self.questions.start = end.min(start + BLOCK - known);
+        self.questions.start = end.min(start + self.block - known);
         (self.hash)(start..self.questions.start, &mut self.fingerprints);
         let fingerprints = &self.fingerprints[known..];
         self.slots.extend(fingerprints.iter().map(|fingerprint| set.slot(set.shard_of(*fingerprint), *fingerprint)));

@@ -141,7 +141,7 @@ impl Reading {
 
 /// The set that the flags ask for.
 pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
-    let mut builder = window(&args.keys).when_full(match args.when_full {
+    let mut builder = window(&args.keys).expected_ids(ids_expected(args)).when_full(match args.when_full {
         WhenFullArg::EvictOldest => WhenFull::EvictOldest,
         WhenFullArg::Refuse => WhenFull::Refuse,
     });
@@ -152,6 +152,15 @@ pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
         builder = builder.max_ids(usize::try_from(ids).unwrap_or(usize::MAX));
     }
     builder.build().map_err(|error| refused(&error))
+}
+
+/// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and no
+/// more than would be well used should all of it be repeats.
+fn ids_expected(args: &FilterArgs) -> usize {
+    let by_size = inputs(&args.keys).iter().filter_map(Input::bytes).sum::<u64>() / BYTES_PER_LINE_USUAL;
+    let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / 4 / BYTES_PER_RESERVED_ID);
+    let most = IDS_EXPECTED_MAX.min(by_memory).min(args.max_ids.unwrap_or(u64::MAX));
+    usize::try_from(by_size.min(most)).unwrap_or(0)
 }
 
 fn memory_limit(args: &FilterArgs) -> Option<u64> {
@@ -198,6 +207,17 @@ pub fn inputs(args: &KeyArgs) -> Vec<Input> {
     inputs
 }
 
+impl Input {
+    /// How long it is, when it is a file.
+    pub fn bytes(&self) -> Option<u64> {
+        let path = match self {
+            Self::Stdin => "/proc/self/fd/0".as_ref(),
+            Self::File(path) => path.as_path(),
+        };
+        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|about| about.len())
+    }
+}
+
 impl From<OsString> for Input {
     fn from(name: OsString) -> Self {
         if name == "-" { Self::Stdin } else { Self::File(name.into()) }
@@ -230,6 +250,10 @@ fn default_threads() -> usize {
 
 /// More do not help: writing in order is one thread's part.
 const THREADS_BY_DEFAULT_MAX: usize = 4;
+/// Room for so many ids is 24 MB.
+const IDS_EXPECTED_MAX: u64 = 1_000_000;
+/// A line of a webhook, give or take.
+const BYTES_PER_LINE_USUAL: u64 = 512;
 /// Some times what an ID takes.
 const BYTES_PER_RESERVED_ID: u64 = 128;
 /// Places in a chunk are 32 bits.

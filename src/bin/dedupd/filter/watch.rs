@@ -73,14 +73,7 @@ fn new_bar(config: &Config) -> ProgressBar {
 
 /// How much there is to read, when all inputs can tell.
 fn total_bytes(config: &Config) -> Option<u64> {
-    let bytes = |input: &Input| {
-        let path = match input {
-            Input::Stdin => "/proc/self/fd/0".as_ref(),
-            Input::File(path) => path.as_path(),
-        };
-        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|about| about.len())
-    };
-    config.inputs.iter().map(bytes).sum()
+    config.inputs.iter().map(Input::bytes).sum()
 }
 
 const TICK: Duration = Duration::from_millis(100);
