@@ -348,3 +348,73 @@ const BLOCK: usize = 512;
 /// Places of all buckets: several times as many as questions, so that they seldom fill before the block does.
 const BUCKETS_PLACES: usize = 4 * BLOCK;
 const BUCKET_PLACES_MIN: usize = 16;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::{Config, Limits, Shape};
+    use super::*;
+
+    const WINDOW: i64 = 64_000;
+
+    /// Two shards of one root, in segments of at most four lines: they fill, split and are cleaned all the time.
+    fn set(extend: bool) -> Set {
+        let (max_ids, generation_ids) = (u64::MAX, u64::MAX);
+        let limits = Limits { window: WINDOW, lateness: None, max_future: 0, max_ids, generation_ids, evict: true };
+        let shape = Shape { shard_bits: 1, roots: 1, class_max: 2 };
+        Set::new(&Config { limits, extend, expected_ids: 0, memory_bytes_max: usize::MAX, shape }).unwrap()
+    }
+
+    fn id(n: u64) -> Fingerprint {
+        Fingerprint::from_u128(u128::from(n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
+    }
+
+    fn ask_together(set: &Set, ids: &[u64], now: i64, act: Act) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let hash = |range: Range<usize>, out: &mut Vec<_>| out.extend(ids[range].iter().map(|n| id(*n)));
+        set.ask_batch(ids.len(), hash, Times::Now(now), act, |some| answers.extend_from_slice(some));
+        answers
+    }
+
+    /// Random ids, few enough that each is asked about several times in a batch and is often expired or pending.
+    #[test]
+    fn a_batch_is_answered_as_one_after_the_other_would_be() {
+        let rounds: u64 = if cfg!(miri) { 2 } else { 400 };
+        for seed in 0..rounds {
+            let mut state: u64 = seed;
+            let mut random = move |below: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % below
+            };
+            let extend = random(2) == 0;
+            let (together, alone) = (set(extend), set(extend));
+            let domain = [3, 40, 400, 4_000][random(4) as usize];
+            let mut now = 0;
+            for _ in 0..12 {
+                now += [0, 10, 900, 20_000, 70_000, 2_000_000_000][random(6) as usize];
+                let length = [0, 1, 9, 200, if cfg!(miri) { 300 } else { 1_500 }][random(5) as usize];
+                let ids: Vec<u64> = (0..length).map(|_| random(domain)).collect();
+                let act = [Act::Observe, Act::Reserve][random(2) as usize];
+                alone.notice_clock(now);
+                let answers = ask_together(&together, &ids, now, act);
+                let expected: Vec<_> = ids.iter().map(|n| alone.ask(id(*n), When::Now(now), act)).collect();
+                let is_first = |answer: &Answer| matches!(answer, Answer::New | Answer::Reappeared);
+                assert_eq!(answers.len(), expected.len());
+                for ((n, answer), expected) in ids.iter().zip(&answers).zip(&expected) {
+                    let same = answer == expected || is_first(answer) && is_first(expected);
+                    assert!(same, "seed {seed}: id {n} at {now} is {answer:?}, not {expected:?}");
+                }
+                if act == Act::Reserve {
+                    let firsts = ids.iter().zip(&answers).filter(|(_, answer)| is_first(answer)).map(|(n, _)| id(*n));
+                    let (committed, released): (Vec<_>, Vec<_>) = firsts.partition(|_| random(3) > 0);
+                    together.commit_batch(&committed, Times::Now(now));
+                    assert!(committed.iter().all(|fingerprint| alone.commit(*fingerprint, When::Now(now))));
+                    assert!(
+                        released.iter().all(|fingerprint| together.release(*fingerprint) & alone.release(*fingerprint))
+                    );
+                }
+                let (one, other) = (together.tally(), alone.tally());
+                assert_eq!((one.live, one.pending, one.duplicates), (other.live, other.pending, other.duplicates));
+            }
+        }
+    }
+}
