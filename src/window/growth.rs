@@ -4,6 +4,8 @@
 //! chains of splits so unlikely that only the tests with two-line segments see them. New segments are built beside the
 //! old one, and the directory names them when they are complete: when memory runs out half-way, nothing has changed.
 
+use std::sync::Arc;
+
 use super::directory::{SegmentRef, Slot, span};
 use super::generations::CLEAN_AFTER;
 use super::line::{ENTRIES, Entry, Line, Mark, PATH_BITS, State, Stored, TAG_RANGE};
@@ -187,7 +189,7 @@ impl Held<'_> {
     fn double_directory(&mut self, root: usize) -> Result<(), NoMemory> {
         let old = self.roots[root].slots();
         self.memory().add_overhead(size_of_val(old) * 2)?;
-        let slots: Box<[Slot]> =
+        let slots: Arc<[Slot]> =
             old.iter().flat_map(|slot| [0; 2].map(|_| Slot::new(slot.segment(), slot.cleaned()))).collect();
         self.roots[root].replace(&slots);
         self.core.directories.push(slots);

@@ -6,6 +6,7 @@
 //! Lock order: shard, then generations or memory; neither of these two ever takes another lock.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::event::Fingerprint;
 use crate::sync::{Mutex, MutexGuard};
@@ -62,8 +63,9 @@ pub(super) struct Core {
     pub(super) moved: u64,
     /// Ids forgotten since the last sweep.
     pub(super) forgotten: u64,
-    /// Every directory there was: readers without the lock may still look at old ones.
-    pub(super) directories: Vec<Box<[Slot]>>,
+    /// Every directory there was: readers without the lock may still look at old ones. Not boxed, as the roots point into
+    /// them, and a box that moves would claim them for itself.
+    pub(super) directories: Vec<Arc<[Slot]>>,
 }
 
 /// What happened in a shard, in ids.
@@ -130,7 +132,7 @@ impl Shard {
     /// The shard and its roots.
     pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> (Self, Box<[Root]>) {
         let count = roots_of_shard(number, 1 << shape.shard_bits, shape.roots);
-        let slots: Box<[Slot]> = (0..count).map(|_| Slot::new(SegmentRef::empty(0), era.newest)).collect();
+        let slots: Arc<[Slot]> = (0..count).map(|_| Slot::new(SegmentRef::empty(0), era.newest)).collect();
         let roots = slots.chunks(1).map(Root::new).collect();
         let core = Core {
             era,
