@@ -18,7 +18,7 @@ type Dash = DashMap<u128, (), foldhash::fast::RandomState>;
 
 const LIVE: usize = 14_000_000;
 /// Ids in one call of `observe_batch`.
-const BATCH: usize = 1024;
+const BATCH: usize = 4096;
 
 fn main() {
     let rounds = argument("--rounds").unwrap_or(3);
