@@ -277,6 +277,23 @@ fn memory_per_id_is_the_same_at_every_size() {
 }
 
 #[test]
+fn a_set_at_rest_holds_no_memory_that_it_does_not_need() {
+    const ARENA: u64 = 2 << 20;
+    for (ids, arenas) in [(1, 1), (40_000, 1), (200_000, 4), (1_000_000, 14)] {
+        let dedup = builder(&ManualClock::new()).build().unwrap();
+        for start in (0..ids).step_by(20_000) {
+            observe_range(&dedup, start..ids.min(start + 20_000));
+            dedup.maintain(Duration::ZERO);
+        }
+        for _ in 0..200 {
+            dedup.maintain(Duration::from_millis(1));
+        }
+        let bytes = dedup.stats().memory_bytes;
+        assert!(bytes < (arenas + 1) * ARENA, "{ids} ids in {bytes} bytes, and {arenas} arenas would do");
+    }
+}
+
+#[test]
 fn memory_of_a_burst_is_given_back_when_it_has_expired() {
     let clock = ManualClock::new();
     let dedup = builder(&clock).build().unwrap();

@@ -142,7 +142,7 @@ impl Builder {
     /// Cuts the set in an unusual way, so that tests reach every edge with few ids.
     #[doc(hidden)]
     pub fn shape(mut self, shard_bits: u32, roots: usize, class_max: u32) -> Self {
-        self.shape = Some(Shape { shard_bits, roots, class_max });
+        self.shape = Some(Shape::new(shard_bits, roots, class_max));
         self
     }
 

@@ -53,16 +53,20 @@ fn run() {
         let is_due = tended_at.is_none_or(|at| at.elapsed() >= PERIOD);
         for inner in enlisted.iter().filter_map(Weak::upgrade) {
             // The clock is the caller's code. Should it panic, this set is left alone for now, and the others are not.
-            let tended = catch_unwind(AssertUnwindSafe(|| {
-                if inner.set.touch_ahead() {
-                    calm_from = Instant::now() + GROWTH_LASTS;
-                }
+            let tended = catch_unwind(AssertUnwindSafe(move || {
+                let is_growing = inner.set.touch_ahead();
                 if is_due {
                     inner.notice_time();
-                    inner.set.maintain(BUDGET);
+                    inner.set.sweep(BUDGET);
                 }
+                is_growing
             }));
-            drop(tended);
+            match tended {
+                Ok(true) => calm_from = Instant::now() + GROWTH_LASTS,
+                Ok(false) => {}
+                // Dropping what a panic carries may panic as well.
+                Err(payload) => std::mem::forget(payload),
+            }
         }
         let now = Instant::now();
         if is_due {

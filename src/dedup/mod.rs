@@ -148,7 +148,7 @@ impl Deduplicator {
     /// Records all `ids` in order; `verdicts` is cleared and filled with one verdict each.
     ///
     /// Equal to [`Deduplicator::observe`] for one after the other, several times as fast: best with some hundred ids or
-    /// more at once.
+    /// more at once. Only when a limit is reached meanwhile, other ids may be the ones that are refused or forgotten.
     pub fn observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
         self.each(ids, None, Act::Observe, |answers| self.lenient_all(answers, verdicts));

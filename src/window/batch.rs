@@ -77,6 +77,11 @@ impl Set {
         mut take: impl FnMut(&[Answer]),
     ) {
         match times {
+            Times::Now(now) if questions == 1 => {
+                let mut fingerprints = Vec::with_capacity(1);
+                hash(0..1, &mut fingerprints);
+                fingerprints.iter().for_each(|fingerprint| take(&[self.ask_now(*fingerprint, now, act)]));
+            }
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
                 match self.common.kernel {
@@ -218,7 +223,7 @@ impl Set {
         hash: F,
         mut act: impl FnMut(&Block<'a>, &mut Lines<'_>),
     ) {
-        let mut block = Block::new(self.shards.len());
+        let mut block = Block::new(self.shards.len(), questions);
         let mut coming = Coming::new(self, questions, hash);
         coming.hash();
         while coming.fill(&mut block) {
@@ -301,8 +306,10 @@ impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
 }
 
 impl<'a> Block<'a> {
-    fn new(shards: usize) -> Self {
-        let bucket_bits = (BUCKETS_PLACES / shards).max(BUCKET_PLACES_MIN).ilog2();
+    fn new(shards: usize, questions: usize) -> Self {
+        let most = (BUCKETS_PLACES / shards).max(BUCKET_PLACES_MIN).min(questions.next_power_of_two());
+        let bucket_bits = most.ilog2();
+        assert!(shards << bucket_bits <= 1 << u16::BITS, "a place is 16 bits");
         let places = Box::new_uninit_slice(shards << bucket_bits);
         Self { places, bucket_bits, lengths: vec![0; shards].into_boxed_slice(), questions: 0..0 }
     }
@@ -338,7 +345,7 @@ impl<'a> Block<'a> {
 
     /// The question at a place that a run named.
     fn question(&self, place: u16) -> &Question<'a> {
-        // SAFETY: runs name the places that `fill` wrote.
+        // SAFETY: runs name the places that `fill` wrote, and 16 bits are enough for each.
         unsafe { self.places[usize::from(place)].assume_init_ref() }
     }
 }

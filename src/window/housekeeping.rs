@@ -32,8 +32,13 @@ impl Set {
 
     /// Works for about `budget`. True when there is nothing left to do for now.
     pub(crate) fn maintain(&self, budget: Duration) -> bool {
-        let deadline = Instant::now().checked_add(budget);
         self.touch_ahead();
+        self.sweep(budget)
+    }
+
+    /// Sweeps out what has expired for about `budget`. True when there is nothing left to do for now.
+    pub(crate) fn sweep(&self, budget: Duration) -> bool {
+        let deadline = Instant::now().checked_add(budget);
         let mut cursor = match self.cursor.try_lock() {
             Ok(cursor) => cursor,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
@@ -104,7 +109,8 @@ impl Set {
 
     /// Maps and touches arenas ahead of need, holding no lock meanwhile. True when any was put to use since the last time.
     pub(crate) fn touch_ahead(&self) -> bool {
-        let is_growing = self.memory().demand();
+        let (is_growing, unwanted) = self.memory().demand();
+        drop(unwanted);
         loop {
             let bytes = {
                 let memory = self.memory();

@@ -36,6 +36,8 @@ pub(super) struct Memory {
     added: usize,
     /// How many arenas should be touched ahead.
     spares_wanted: usize,
+    /// How often in a row [`Memory::demand`] found that none was put to use.
+    calm: u32,
     arena_bytes: usize,
     bytes_max: usize,
     /// Bytes that the rest of the set holds, counted towards the limit.
@@ -88,6 +90,7 @@ impl Memory {
             spares: Vec::new(),
             added: 0,
             spares_wanted: 1,
+            calm: 0,
             arena_bytes,
             bytes_max,
             overhead_bytes,
@@ -106,8 +109,13 @@ impl Memory {
         self.arena_bytes + self.arena_bytes / PAGE_BYTES * size_of::<Page>()
     }
 
-    /// Counts `bytes` more of the caller's own memory, if the limit allows them.
+    /// Counts `bytes` more of the caller's own memory, if the limit allows them. Spare arenas give way.
     pub(super) fn add_overhead(&mut self, bytes: usize) -> Result<(), NoMemory> {
+        while self.bytes().saturating_add(bytes) > self.bytes_max
+            && let Some(arena) = self.spares.pop()
+        {
+            drop(Spare { base: arena.base, bytes: self.arena_bytes });
+        }
         if self.bytes().saturating_add(bytes) > self.bytes_max {
             return Err(NoMemory);
         }
@@ -174,24 +182,30 @@ impl Memory {
         self.arenas.len() > 2 && self.free_pages * 2 > self.arenas.len() * (self.arena_bytes / PAGE_BYTES)
     }
 
-    /// Whether any arena was put to use since this was asked last. While that goes on, one more is touched ahead.
-    pub(super) fn demand(&mut self) -> bool {
-        let is_growing = std::mem::take(&mut self.added) > 0;
-        self.spares_wanted = if is_growing { SPARES_MAX } else { 1 };
-        is_growing
+    /// Whether any arena was put to use since this was asked last, and spare ones that are not wanted any more. While
+    /// several are put to use at a time, one more than usual is touched ahead.
+    pub(super) fn demand(&mut self) -> (bool, Vec<Spare>) {
+        let added = std::mem::take(&mut self.added);
+        self.spares_wanted = added.clamp(1, SPARES_MAX);
+        self.calm = if added > 0 { 0 } else { self.calm.saturating_add(1) };
+        let kept = if self.calm < CALM_AFTER { SPARES_MAX } else { usize::from(self.is_nearly_full()) };
+        let unwanted = self.spares.drain(kept.min(self.spares.len())..);
+        let unwanted = unwanted.map(|arena| Spare { base: arena.base, bytes: self.arena_bytes }).collect();
+        (added > 0, unwanted)
     }
 
     /// Whether an arena should be touched ahead: the last page of the present ones is near, and the limit allows one.
     pub(super) fn wants_spare(&self) -> bool {
-        let is_near = || {
-            let last = self.roomy.last().and_then(|base| self.arenas.get(base));
-            let free = last.map_or(0, |arena| arena.free_pages.count_ones() as usize);
-            self.roomy.len() <= 1 && free * PAGE_BYTES < self.arena_bytes / 2
-        };
         !self.arenas.is_empty()
             && self.spares.len() < self.spares_wanted
             && self.bytes() + self.arena_cost() <= self.bytes_max
-            && (self.spares_wanted > 1 || is_near())
+            && (self.spares_wanted > 1 || self.is_nearly_full())
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        let last = self.roomy.last().and_then(|base| self.arenas.get(base));
+        let free = last.map_or(0, |arena| arena.free_pages.count_ones() as usize);
+        self.roomy.len() <= 1 && free * PAGE_BYTES < self.arena_bytes / 2
     }
 
     /// The size of one arena.
@@ -254,7 +268,6 @@ impl Memory {
     }
 
     fn add_arena(&mut self) -> Result<(), NoMemory> {
-        self.added += 1;
         let arena = match self.spares.pop() {
             Some(spare) => spare,
             None if self.bytes() + self.arena_cost() > self.bytes_max => return Err(NoMemory),
@@ -262,6 +275,7 @@ impl Memory {
         };
         let base = arena.base.addr().get();
         self.arenas.insert(base, arena);
+        self.added += 1;
         self.roomy.insert(base);
         self.free_pages += self.arena_bytes / PAGE_BYTES;
         Ok(())
@@ -318,6 +332,9 @@ impl Drop for Spare {
 
 /// Arenas touched ahead while the set grows.
 const SPARES_MAX: usize = 2;
+/// How often nothing must have been put to use before spare arenas are given back: with a housekeeping thread, 0.2 s after
+/// the growth has ended and some seconds more.
+const CALM_AFTER: u32 = 60;
 /// Chunks of the smallest class in a page.
 const CHUNKS_MAX: usize = 1 << (CLASS_MAX - CLASS_MIN);
 

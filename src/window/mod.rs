@@ -321,6 +321,12 @@ impl Tally {
 }
 
 impl Shape {
+    /// The shape with these numbers, or the nearest one that there is.
+    pub(crate) fn new(shard_bits: u32, roots: usize, class_max: u32) -> Self {
+        let class_max = class_max.clamp(memory::CLASS_MIN, memory::CLASS_MAX);
+        Self { shard_bits: shard_bits.min(SHARD_BITS_MAX), roots: roots.max(1), class_max }
+    }
+
     /// The shape for `cores` processors and limits on ids and bytes.
     pub(crate) fn choose(cores: usize, ids_max: u64, bytes_max: usize) -> Self {
         let mut roots_bits = ROOTS_BITS;
