@@ -5,6 +5,8 @@ mod batch;
 mod fields;
 mod frame;
 mod header;
+mod storage;
 
 pub(crate) use batch::{Batch, Kind, Record, Records};
 pub(crate) use header::IDENTITY_BYTES;
+pub(crate) use storage::{Disk, Storage};
