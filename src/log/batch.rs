@@ -103,12 +103,12 @@ pub(crate) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The fingerprints of a record of fingerprints.
-    pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = Fingerprint> + 'a {
+    pub(crate) fn ids(self) -> impl ExactSizeIterator<Item = Fingerprint> + 'a {
         let (ids, _) = self.bytes.as_chunks::<16>();
         ids.iter().map(|id| Fingerprint::from_u128(u128::from_le_bytes(*id)))
     }
 
-    fn is_sound(&self) -> bool {
+    fn is_sound(self) -> bool {
         !matches!(self.kind, Kind::Seen | Kind::Refresh | Kind::Forget) || self.bytes.len().is_multiple_of(16)
     }
 }

@@ -8,8 +8,8 @@
 //! touched ahead of the pen are neither written nor protected again.
 //!
 //! Invariants:
-//! 1. A mapping is as long as its file was when it was made, and the file is not cut while a pen is alive: the log cuts only
-//!    segments whose pen it has dropped. Whoever else cuts files in a locked state directory kills the process.
+//! 1. A mapping is as long as its file was when it was made, and the file is not cut while a pen may store: the log cuts only
+//!    segments whose pen it has dropped, and the active one in its last act. Whoever else cuts files in a locked state directory kills the process.
 //! 2. Only a [`MappedPen`] stores to a mapping, there is one per mapping, and nobody in this process loads from it.
 
 use std::fs::{self, OpenOptions};

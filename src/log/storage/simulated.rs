@@ -78,6 +78,12 @@ impl Simulated {
         self.state().fault = None;
     }
 
+    /// Whether a call was made to fail since this process started.
+    pub(crate) fn has_fault(&self) -> bool {
+        let state = self.state();
+        matches!(state.fault, Some((at, Fault::Error { .. })) if at <= state.calls)
+    }
+
     /// Calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls

@@ -1,0 +1,131 @@
+//! One rule of the log each.
+
+use super::super::storage::simulated::Fault;
+use super::*;
+
+fn started() -> (Simulated, Log) {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), tiny()).unwrap().0;
+    (simulated, log)
+}
+
+#[test]
+fn ids_and_positions_of_one_batch_come_back_together_and_in_order() {
+    let (simulated, log) = started();
+    let mut batch = Batch::new();
+    batch.push_ids(Kind::Seen, entry(1, 3).1);
+    batch.push(Kind::Source, b"orders.ndjson 4711");
+    batch.push(Kind::Sink, b"out.ndjson 99");
+    log.append(Timestamp::from_nanos(5), &batch).unwrap();
+    let mut found = Vec::new();
+    Log::open(Arc::new(simulated.after_kill()), tiny(), |replayed| {
+        found.extend(replayed.records.map(|record| (record.kind, record.bytes.len())));
+    })
+    .unwrap();
+    assert_eq!(found, [(Kind::Seen, 48), (Kind::Source, 18), (Kind::Sink, 13)]);
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    let (simulated, log) = started();
+    let position = append(&log, &entry(1, 10)).unwrap();
+    simulated.fail_at(1, Fault::Error { kind: std::io::ErrorKind::Other, is_sticky: false });
+    log.wait_durable(position).unwrap_err();
+    log.wait_durable(position).unwrap_err();
+    assert_eq!(append(&log, &entry(2, 10)).unwrap_err().code(), "log_poisoned");
+    assert_eq!(log.durable(), Position::default());
+    log.close().unwrap_err();
+}
+
+#[test]
+fn a_full_disk_refuses_the_batch_and_takes_it_later() {
+    let (simulated, log) = started();
+    let kind = std::io::ErrorKind::StorageFull;
+    for time in 1..=2 {
+        append(&log, &entry(time, 90)).unwrap();
+    }
+    simulated.fail_at(1, Fault::Error { kind, is_sticky: true });
+    let error = append(&log, &entry(3, 120)).unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    simulated.heal();
+    append(&log, &entry(4, 120)).unwrap();
+    let times: Vec<_> = open(simulated.after_kill(), tiny()).unwrap().2.iter().map(|entry| entry.0).collect();
+    assert_eq!(times, [1, 2, 4]);
+}
+
+#[test]
+fn a_batch_that_fits_no_segment_is_refused() {
+    let (_, log) = started();
+    assert_eq!(append(&log, &entry(1, 260)).unwrap_err().code(), "log_too_large");
+    append(&log, &entry(1, 250)).unwrap();
+}
+
+#[test]
+fn another_configuration_is_refused_and_the_state_untouched() {
+    let (simulated, log) = started();
+    append(&log, &entry(1, 10)).unwrap();
+    log.close().unwrap();
+    let before = simulated.files();
+    let error = open(simulated.clone(), Config { identity: [8; 32], ..tiny() }).unwrap_err();
+    assert_eq!(error.code(), "log_other_state");
+    assert_eq!(simulated.files(), before);
+}
+
+#[test]
+fn segments_age_out_and_their_files_are_used_again() {
+    let (simulated, log) = started();
+    for time in 1..=60 {
+        append(&log, &entry(time, 100)).unwrap();
+        log.sync().unwrap();
+        log.maintain().unwrap();
+        log.retire(Timestamp::from_nanos(time - 6)).unwrap();
+    }
+    let files = simulated.files();
+    assert!(files.len() <= 8, "{:?}", files.keys());
+    let entries = open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2;
+    assert!(entries.len() >= 6 && entries.len() < 20, "{} entries", entries.len());
+    assert_eq!(entries.last(), Some(&entry(60, 100)));
+}
+
+#[test]
+fn an_idle_log_writes_one_mark_and_then_rests() {
+    let (simulated, log) = started();
+    append(&log, &entry(1, 10)).unwrap();
+    for _ in 0..5 {
+        log.sync().unwrap();
+        log.maintain().unwrap();
+    }
+    let before = (simulated.calls(), simulated.files());
+    log.sync().unwrap();
+    log.maintain().unwrap();
+    assert_eq!((simulated.calls(), simulated.files()), before);
+}
+
+#[test]
+fn a_torn_tail_is_reported_once_and_fenced_off() {
+    let (simulated, log) = started();
+    append(&log, &entry(1, 10)).unwrap();
+    simulated.fail_at(2, Fault::Crash);
+    append(&log, &entry(2, 10)).unwrap_err();
+    let left = simulated.after_kill();
+    let (log, opening, entries) = open(left.clone(), tiny()).unwrap();
+    let loss = opening.loss.expect("a torn tail");
+    assert_eq!((loss.frames, entries.len()), (0, 1));
+    append(&log, &entry(3, 10)).unwrap();
+    let (_, opening, entries) = open(left.after_kill(), tiny()).unwrap();
+    assert_eq!((opening.loss, entries.len()), (None, 2));
+}
+
+#[test]
+fn a_hole_in_what_was_never_synced_ends_the_log_there() {
+    let (simulated, log) = started();
+    for time in 1..=3 {
+        append(&log, &entry(time, 20)).unwrap();
+    }
+    let mut files = simulated.files();
+    let bytes = files.values_mut().next().unwrap();
+    bytes[4_096 + 376 + 100] ^= 1;
+    let (_, opening, entries) = open(Simulated::with_files(&files), tiny()).unwrap();
+    let loss = opening.loss.expect("a hole");
+    assert_eq!((loss.offset, loss.frames, entries.len()), (4_096 + 376, 2, 1));
+}
