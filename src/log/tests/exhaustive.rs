@@ -196,4 +196,4 @@ fn a_disk_that_does_not_sync_is_noticed_by_the_judge() {
 }
 
 const SECTOR_BYTES: usize = 512;
-const SUBSETS_MAX: u64 = 1 << 14;
+const SUBSETS_MAX: u64 = 1 << 17;
