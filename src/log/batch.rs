@@ -64,7 +64,11 @@ impl Batch {
     /// 16 bytes copied per fingerprint.
     pub(crate) fn push_ids(&mut self, kind: Kind, ids: impl IntoIterator<Item = Fingerprint>) {
         let start = self.begin(kind);
-        self.body.extend(ids.into_iter().flat_map(|id| id.as_u128().to_le_bytes()));
+        let ids = ids.into_iter();
+        self.body.reserve(ids.size_hint().0 * 16);
+        for id in ids {
+            self.body.extend_from_slice(&id.as_u128().to_le_bytes());
+        }
         self.end(start);
     }
 

@@ -5,13 +5,15 @@
 //! housekeeper calls: preparing the next segment, touching pages, cutting, marking. An append that finds no next segment prepares
 //! it itself.
 //!
-//! It knows records only by kind. It does not gather single questions, keeps no clock, and locks no directory.
+//! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the directory
+//! that a [`Disk`] is opened on, and keeps the secret.
 //!
 //! Locks are taken in this order: `upkeep`, then `writer`; `commit`, then `writer`. No lock but `upkeep` is held across I/O.
 #![doc = ""]
 #![doc = include_str!("../guide/log_format.md")]
 
 mod batch;
+mod directory;
 mod error;
 mod fields;
 mod frame;
@@ -24,17 +26,18 @@ mod tests;
 mod writer;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::sync::{AtomicU64, Ordering};
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};
-use recovery::{Recovered, refused};
+use recovery::{Recovered, SEGMENT_BYTES_LIMIT, cut_to, refused};
 use segment::{Order, PrepareError, RECYCLED_NAME};
 use writer::{Body, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record, Records};
+pub(crate) use directory::{Directory, DirectoryError};
 pub(crate) use error::{AppendError, OpenError, Poisoned};
 pub(crate) use header::IDENTITY_BYTES;
 pub(crate) use recovery::{Loss, Replayed};
@@ -57,6 +60,15 @@ impl Config {
     /// Segments of 1 MiB to 64 MiB, 4 MiB touched ahead.
     pub(crate) fn new(identity: [u8; IDENTITY_BYTES]) -> Self {
         Self { identity, segment_bytes_min: 1 << 20, segment_bytes_max: 64 << 20, touch_ahead_bytes: 4 << 20 }
+    }
+
+    /// The same in whole pages, two at least.
+    fn checked(self) -> Self {
+        let page = PAGE_BYTES as u64;
+        let whole = |bytes: u64| bytes.clamp(2 * page, SEGMENT_BYTES_LIMIT).next_multiple_of(page);
+        let segment_bytes_min = whole(self.segment_bytes_min);
+        let segment_bytes_max = whole(self.segment_bytes_max).max(segment_bytes_min);
+        Self { segment_bytes_min, segment_bytes_max, ..self }
     }
 }
 
@@ -112,6 +124,7 @@ impl Log {
         config: Config,
         mut replay: impl FnMut(Replayed<'_>),
     ) -> Result<(Self, Opening), OpenError> {
+        let config = config.checked();
         storage.sync_directory().map_err(|source| refused(&*storage, "sync", "", source))?;
         let mut recovered = recovery::recover(&*storage, &config.identity, &mut replay)?;
         let number = recovered.next_number;
@@ -149,7 +162,8 @@ impl Log {
     /// A checksum outside and a copy inside of one lock, 1-3 ns per id in batches of some hundred; no system call while the
     /// housekeeper keeps up.
     pub(crate) fn append(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
-        let bytes_max = usize::try_from(self.config.segment_bytes_min).unwrap_or(usize::MAX) - OVERHEAD_BYTES;
+        let segment_bytes = usize::try_from(self.config.segment_bytes_min).unwrap_or(usize::MAX);
+        let bytes_max = segment_bytes.saturating_sub(OVERHEAD_BYTES);
         let bytes = batch.body();
         let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= bytes_max);
         let Some(length) = length else {
@@ -173,6 +187,10 @@ impl Log {
     /// # Errors
     /// [`Poisoned`] after the first failed write or sync, for good: what is on disk is then not known.
     pub(crate) fn wait_durable(&self, position: Position) -> Result<(), Poisoned> {
+        self.check_poison()?;
+        if self.durable() >= position {
+            return Ok(());
+        }
         let wanted = position.min(self.position()).0;
         let mut commit = lock(&self.commit);
         loop {
@@ -330,6 +348,8 @@ impl Log {
     /// Cuts sealed segments that are synced to the end. One that cannot be cut only takes more room.
     fn cut_sealed(&self) {
         let _upkeep = lock(&self.upkeep);
+        let old_files = lock(&self.writer).take_old_files();
+        drop(old_files);
         let synced = self.synced.load(Ordering::Acquire);
         let uncut: Vec<_> = {
             let mut writer = lock(&self.writer);
@@ -337,7 +357,7 @@ impl Log {
             ready.map(|sealed| (std::mem::replace(&mut sealed.is_cut, true), sealed.number, sealed.end)).collect()
         };
         for (_, number, end) in uncut {
-            let _ = self.storage.cut(&header::name(number), end);
+            let _ = self.storage.cut(&header::name(number), cut_to(end));
         }
     }
 
@@ -347,7 +367,7 @@ impl Log {
         if let Some(next) = writer.next.take() {
             let _ = self.storage.remove(&header::name(next.number));
         }
-        let _ = self.storage.cut(&header::name(writer.active_number()), writer.active_end());
+        let _ = self.storage.cut(&header::name(writer.active_number()), cut_to(writer.active_end()));
     }
 
     /// Appends a frame without records when all records are synced and no frame says so.

@@ -185,7 +185,8 @@ impl Scan<'_> {
             self.spot = Some(Spot { index, offset });
             let first = sealed.map_or(frame.header.sequence, |sealed| sealed.first);
             let (number, last, newest, end) = (segment.number, frame.header.sequence, self.newest, offset as u64);
-            sealed = Some(Sealed { number, first, last, newest, end, is_cut: bytes.len() == offset });
+            sealed =
+                Some(Sealed { number, first, last, newest, end, is_cut: bytes.len() as u64 <= cut_to(offset as u64) });
         }
         if self.place.is_none() {
             let place = self.storage.place(&header::name(segment.number));
@@ -299,7 +300,7 @@ impl Found {
     fn leftover(&self) -> Option<Leftover> {
         match self.sealed {
             Some(sealed) if sealed.is_cut || self.holds_more => None,
-            Some(sealed) => Some(Leftover::Cut { number: sealed.number, bytes: sealed.end }),
+            Some(sealed) => Some(Leftover::Cut { number: sealed.number, bytes: cut_to(sealed.end) }),
             None if self.holds_more => Some(Leftover::Quarantine(self.number)),
             None => Some(Leftover::Remove(header::name(self.number))),
         }
@@ -320,8 +321,8 @@ struct Behind {
 impl Behind {
     fn of(bytes: &[u8], from: usize, segment: &SegmentHeader) -> Self {
         let rest = bytes.get(from..).unwrap_or_default();
-        let mut behind = Self::default();
-        behind.bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        let mut behind = Self { bytes, ..Self::default() };
         // Frames stand at multiples of 8, and so does `from`, after a frame or a page.
         let set = usize::try_from(behind.bytes).unwrap_or(usize::MAX);
         let last = set.saturating_add(frame::HEADER_BYTES).min(rest.len());
@@ -359,6 +360,11 @@ fn is_outlived(name: &str, lowest: u64) -> bool {
     digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).is_some_and(|number| number < lowest)
 }
 
+/// What a segment whose last frame ends at `end` is cut to: a whole page, so that no synced page is written again.
+pub(super) fn cut_to(end: u64) -> u64 {
+    end.next_multiple_of(PAGE_BYTES as u64)
+}
+
 /// The new segment was prepared under the name of one that was never finished.
 fn gone_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
@@ -368,6 +374,6 @@ pub(super) fn refused(storage: &dyn Storage, act: &'static str, name: &str, sour
     OpenError::Io { act, place: storage.place(name), source }
 }
 
-/// No segment is this large; a file that is longer is read to here.
-const SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
+/// No segment is larger; a file that is longer is read to here.
+pub(super) const SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
 const QUARANTINE_SUFFIX: &str = ".quarantine";

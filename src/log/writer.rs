@@ -24,6 +24,8 @@ pub(super) struct Writer {
     pub(super) sealed: VecDeque<Sealed>,
     /// Ends of sealed segments that no sync has begun to cover, by age.
     unsynced: Vec<Dirty>,
+    /// Files that are written to the end: closing one takes long, so the housekeeper does it.
+    old_files: Vec<Arc<dyn File>>,
     /// After the last frame.
     place: Place,
     /// The latest engine time.
@@ -74,6 +76,7 @@ impl Writer {
             next: None,
             sealed: sealed.into(),
             unsynced: Vec::new(),
+            old_files: Vec::new(),
             place,
             newest,
             last_with_records: place.sequence,
@@ -110,6 +113,7 @@ impl Writer {
         if let Some(first) = old.first {
             self.sealed.push_back(Sealed { number, first, last, newest, end, is_cut: false });
         }
+        self.old_files.push(Arc::clone(&old.file));
         if old.end > old.sync_from {
             self.unsynced.push(Dirty { file: old.file, from: old.sync_from, to: old.end });
         }
@@ -139,6 +143,11 @@ impl Writer {
     pub(super) fn wants_touch(&self, bytes: u64) -> bool {
         let active = &self.active;
         active.touched < active.bytes && active.touched < active.offset.saturating_add(bytes / 2)
+    }
+
+    /// Files that nobody needs any more.
+    pub(super) fn take_old_files(&mut self) -> Vec<Arc<dyn File>> {
+        self.old_files.extract_if(.., |file| Arc::strong_count(file) == 1).collect()
     }
 
     /// The first frame of the segment after the oldest sealed one.

@@ -112,6 +112,38 @@ fn every_flipped_byte_of_a_log_that_never_synced_leaves_a_prefix() {
 }
 
 #[test]
+fn damage_of_any_kind_leaves_a_prefix_or_is_refused() {
+    for seed in 1..4_000 {
+        let mut random = Seeded(seed);
+        let (files, world) = &SAMPLES.with(|samples| samples[usize::from(random.below(2) == 0)].clone());
+        let mut bad = files.clone();
+        for _ in 0..=random.below(3) {
+            damage(&mut bad, &mut random);
+        }
+        found(&bad, world, &format!("seed {seed}"));
+    }
+}
+
+thread_local! {
+    static SAMPLES: [(Files, World); 2] = [sample(true), sample(false)];
+}
+
+/// Flips, zeroes, moves or cuts something.
+fn damage(files: &mut Files, random: &mut Seeded) {
+    let index = usize::try_from(random.below(files.len() as u64)).unwrap();
+    let Some(bytes) = files.values_mut().nth(index).filter(|bytes| !bytes.is_empty()) else { return };
+    let mut any = |limit: usize| usize::try_from(random.below(limit as u64)).unwrap();
+    let (from, to) = (any(bytes.len()), any(bytes.len()));
+    let length = any(3_000).min(bytes.len() - from.max(to));
+    match any(4) {
+        0 => bytes[from] ^= 1 << any(8),
+        1 => bytes[from..from + length].fill(0),
+        2 => bytes.copy_within(from..from + length, to),
+        _ => bytes.truncate(from),
+    }
+}
+
+#[test]
 fn a_missing_segment_is_refused_when_it_was_synced() {
     let (files, world) = sample(true);
     let middle = files.keys().nth(1).unwrap();
