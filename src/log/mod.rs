@@ -2,7 +2,7 @@
 //!
 //! A [`Log`] is shared by any number of threads. [`Log::append`] copies a batch into the mapping under one short lock;
 //! [`Log::wait_durable`] has it on disk, one sync for all who wait. Everything slow is in [`Log::maintain`], which a
-//! housekeeper calls: preparing the next segment, touching pages, cutting, marking. An append that finds no next segment prepares
+//! [`Housekeeper`] calls: preparing the next segment, touching pages, cutting, marking. An append that finds no next segment prepares
 //! it itself.
 //!
 //! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the directory
@@ -18,6 +18,7 @@ mod error;
 mod fields;
 mod frame;
 mod header;
+mod housekeeper;
 mod recovery;
 mod segment;
 mod storage;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};
+use housekeeper::Bell;
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, cut_to, refused};
 use segment::{Order, PrepareError, RECYCLED_NAME};
 use writer::{Body, Writer};
@@ -40,6 +42,7 @@ pub(crate) use batch::{Batch, Kind, Record, Records};
 pub(crate) use directory::{Directory, DirectoryError};
 pub(crate) use error::{AppendError, OpenError, Poisoned};
 pub(crate) use header::IDENTITY_BYTES;
+pub(crate) use housekeeper::Housekeeper;
 pub(crate) use recovery::{Loss, Replayed};
 pub(crate) use storage::{Disk, Storage};
 
@@ -100,6 +103,8 @@ pub(crate) struct Log {
     synced: AtomicU64,
     /// Set once, by the first failure.
     poison: OnceLock<Poisoned>,
+    /// Rung when appends will soon want what the housekeeper does.
+    bell: Bell,
 }
 
 /// What the housekeeper holds while it works with files.
@@ -125,7 +130,6 @@ impl Log {
         mut replay: impl FnMut(Replayed<'_>),
     ) -> Result<(Self, Opening), OpenError> {
         let config = config.checked();
-        storage.sync_directory().map_err(|source| refused(&*storage, "sync", "", source))?;
         let mut recovered = recovery::recover(&*storage, &config.identity, &mut replay)?;
         let number = recovered.next_number;
         let start = Start::Resumes(recovered.place);
@@ -148,6 +152,7 @@ impl Log {
             // Recovery had every file written back before it read it.
             synced: AtomicU64::new(place.sequence),
             poison: OnceLock::new(),
+            bell: Bell::default(),
         };
         Ok((log, opening))
     }
@@ -231,12 +236,6 @@ impl Log {
         self.mark()
     }
 
-    /// Whether [`Log::maintain`] has something to do before appends feel it.
-    pub(crate) fn wants_maintenance(&self) -> bool {
-        let writer = lock(&self.writer);
-        writer.next.is_none() || writer.wants_touch(self.config.touch_ahead_bytes)
-    }
-
     /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
     /// that appends it again before.
     ///
@@ -284,10 +283,16 @@ impl Log {
             self.check_poison()?;
             if writer.has_room(&body) || (writer.roll() && writer.has_room(&body)) {
                 let synced = self.synced.load(Ordering::Acquire);
-                return match writer.append(time, synced, body) {
-                    Ok(sequence) => Ok(Position(sequence)),
-                    Err(error) => Err(self.poison("write", &header::name(writer.active_number()), &error).into()),
-                };
+                let result = writer.append(time, synced, body);
+                let name = || header::name(writer.active_number());
+                // Under the lock: nothing may follow what was cut short.
+                let result = result.map_err(|error| self.poison("write", &name(), &error));
+                let wants_more = writer.wants_more(self.config.touch_ahead_bytes);
+                drop(writer);
+                if wants_more {
+                    self.bell.ring();
+                }
+                return Ok(Position(result?));
             }
             drop(writer);
             self.prepare_next()?;
@@ -336,6 +341,10 @@ impl Log {
         next.touched = ahead;
         lock(&self.writer).next = Some(next);
         Ok(())
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     fn touch_ahead(&self) {

@@ -139,10 +139,11 @@ impl Writer {
         Some(Dirty { file: Arc::clone(&active.file), from, to })
     }
 
-    /// Whether the pen is about to reach pages that nobody has touched.
-    pub(super) fn wants_touch(&self, bytes: u64) -> bool {
+    /// Whether the pen will soon reach pages that nobody has touched, or the end of the last segment there is.
+    pub(super) fn wants_more(&self, touch_ahead_bytes: u64) -> bool {
         let active = &self.active;
-        active.touched < active.bytes && active.touched < active.offset.saturating_add(bytes / 2)
+        let is_close = active.touched < active.offset.saturating_add(touch_ahead_bytes / 2);
+        self.next.is_none() || (is_close && active.touched < active.bytes)
     }
 
     /// Files that nobody needs any more.

@@ -185,7 +185,7 @@ impl Inode {
         self.cached.resize(bytes, 0);
         // New bytes are zeros and take their sectors when they are written; the size itself waits for a full sync.
         self.dirty.retain(|sector| sector * sector_bytes < bytes);
-        if bytes > before && before % sector_bytes != 0 {
+        if bytes > before && !before.is_multiple_of(sector_bytes) {
             self.dirty.insert(before / sector_bytes);
         }
     }

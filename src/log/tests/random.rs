@@ -48,7 +48,10 @@ fn live(log: Log, world: &mut World, time: &mut i64, random: &mut Seeded) {
             0..5 => world.append(&log, entry(*time, u16::try_from(count).unwrap())).is_ok(),
             5 | 6 => world.sync(&log).is_ok(),
             7 | 8 => log.maintain().is_ok(),
-            _ => world.retire(&log, *time - 20).is_ok(),
+            _ => {
+                let before = *time - random.below(25).cast_signed();
+                world.retire(&log, before).is_ok()
+            }
         };
         // Mostly nobody goes on after an error; sometimes somebody does.
         if !alright && random.below(4) > 0 {

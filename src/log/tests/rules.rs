@@ -82,7 +82,8 @@ fn segments_age_out_and_their_files_are_used_again() {
     }
     let files = simulated.files();
     assert!(files.len() <= 8, "{:?}", files.keys());
-    let entries = open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2;
+    let (_, opening, entries) = open(simulated.after_power_cut(&mut || false), tiny()).unwrap();
+    assert_eq!(opening.loss, None, "stale bytes of a recycled segment are no loss");
     assert!(entries.len() >= 6 && entries.len() < 20, "{} entries", entries.len());
     assert_eq!(entries.last(), Some(&entry(60, 100)));
 }
@@ -128,4 +129,39 @@ fn a_hole_in_what_was_never_synced_ends_the_log_there() {
     let (_, opening, entries) = open(Simulated::with_files(&files), tiny()).unwrap();
     let loss = opening.loss.expect("a hole");
     assert_eq!((loss.offset, loss.frames, entries.len()), (4_096 + 376, 2, 1));
+}
+
+#[test]
+fn segments_of_two_histories_do_not_join() {
+    // Both go on from one state, as with a copy of a directory, and have the same salts.
+    let (simulated, log) = started();
+    drop(log);
+    let mut histories = [1, 2].map(|first| {
+        let simulated = simulated.after_kill();
+        let log = open(simulated.clone(), tiny()).unwrap().0;
+        for time in [first, 3, 4] {
+            append(&log, &entry(time, 90)).unwrap();
+        }
+        simulated.files()
+    });
+    let last = histories[0].keys().rfind(|name| name.ends_with(".log")).unwrap().clone();
+    let other = histories[1][&last].clone();
+    histories[0].insert(last, other);
+    let (_, opening, entries) = open(Simulated::with_files(&histories[0]), tiny()).unwrap();
+    assert_eq!(entries, [entry(1, 90), entry(3, 90)]);
+    assert_eq!(opening.loss.map(|loss| loss.frames), Some(1));
+}
+
+#[test]
+fn the_only_segment_with_frames_on_disk_never_ages_out() {
+    let (simulated, log) = started();
+    for time in 1..=3 {
+        append(&log, &entry(time, 90)).unwrap();
+    }
+    let late = Timestamp::from_nanos(100);
+    assert_eq!(log.retire(late).unwrap(), 0, "the frame after it is not synced");
+    log.sync().unwrap();
+    assert_eq!(log.retire(late).unwrap(), 1);
+    assert_eq!(log.retire(late).unwrap(), 0);
+    assert_eq!(open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2, [entry(3, 90)]);
 }
