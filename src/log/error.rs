@@ -1,4 +1,4 @@
-//! What goes wrong with a log: at open, at an append, at a sync.
+//! What goes wrong with a log: at open, at an append, at a sync, when segments age out.
 
 use std::io;
 
@@ -92,6 +92,37 @@ impl AppendError {
     /// Whether the same call may succeed later.
     pub(crate) fn is_retryable(&self) -> bool {
         matches!(self, Self::NoSegment { .. })
+    }
+}
+
+/// Why segments that have aged out were not dropped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RetireError {
+    /// See [`Poisoned`].
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+    /// The file system refuses it. The same call may succeed later.
+    #[error("cannot remove {place}")]
+    Remove {
+        place: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RetireError {
+    /// The stable name of this error.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Poisoned(_) => "log_poisoned",
+            Self::Remove { .. } => "log_remove",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        matches!(self, Self::Remove { .. })
     }
 }
 

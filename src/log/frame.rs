@@ -62,7 +62,9 @@ impl Header {
             body_bytes: u32_at(bytes, 36)?,
             body_crc: u32_at(bytes, 40)?,
         };
-        let sound = header.sequence > header.synced && header.body_bytes.is_multiple_of(8) && u32_at(bytes, 44)? == 0;
+        // The last sequence of all would have no successor.
+        let in_order = header.synced < header.sequence && header.sequence < u64::MAX;
+        let sound = in_order && header.body_bytes.is_multiple_of(8) && u32_at(bytes, 44)? == 0;
         sound.then_some((header, crc))
     }
 }

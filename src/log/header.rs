@@ -97,7 +97,8 @@ pub(super) fn name(number: u64) -> String {
 pub(super) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let number = u64::from_str_radix(digits, 16).ok()?;
-    (self::name(number) == name).then_some(number)
+    // The last number of all would have no successor.
+    (self::name(number) == name && number < u64::MAX).then_some(number)
 }
 
 /// The unit in which the kernel writes mapped files back, and the size of a segment's header.

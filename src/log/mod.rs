@@ -40,7 +40,7 @@ use writer::{Body, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record, Records};
 pub(crate) use directory::{Directory, DirectoryError};
-pub(crate) use error::{AppendError, OpenError, Poisoned};
+pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::IDENTITY_BYTES;
 pub(crate) use housekeeper::Housekeeper;
 pub(crate) use recovery::{Loss, Replayed};
@@ -237,11 +237,11 @@ impl Log {
     }
 
     /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
-    /// that appends it again before.
+    /// that appends it again before. One segment with frames always stays.
     ///
     /// # Errors
-    /// [`Poisoned`]; a file that cannot be removed poisons too, as nothing is known about the directory then.
-    pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, Poisoned> {
+    /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
+    pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
         let mut upkeep = lock(&self.upkeep);
         let mut retired = 0;
         while let Some(number) = self.aged_out(before) {
@@ -252,9 +252,11 @@ impl Log {
             } else {
                 self.storage.rename(&name, RECYCLED_NAME)
             };
-            gone.and_then(|()| self.storage.sync_directory()).map_err(|error| self.poison("remove", &name, &error))?;
-            upkeep.has_recycled = true;
+            gone.map_err(|source| RetireError::Remove { place: self.storage.place(&name), source })?;
             lock(&self.writer).sealed.pop_front();
+            // Before the next one goes: were only the younger one gone after a power cut, its frames would be missing.
+            self.storage.sync_directory().map_err(|error| self.poison("sync the directory of", &name, &error))?;
+            upkeep.has_recycled = true;
             retired += 1;
         }
         Ok(retired)

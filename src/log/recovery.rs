@@ -285,7 +285,7 @@ impl Scan<'_> {
         OpenError::Corrupt {
             place: self.storage.place(&number.map_or_else(String::new, header::name)),
             offset: self.spot.map_or(0, |spot| spot.offset as u64),
-            sequence: self.place.map_or(0, |place| place.sequence + 1),
+            sequence: self.place.map_or(0, |place| place.sequence.saturating_add(1)),
             synced,
         }
     }

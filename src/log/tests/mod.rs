@@ -6,6 +6,7 @@
 mod damage;
 mod disk;
 mod exhaustive;
+mod group_commit;
 mod random;
 mod rules;
 
@@ -116,7 +117,7 @@ impl World {
         result
     }
 
-    fn retire(&mut self, log: &Log, before: i64) -> Result<usize, Poisoned> {
+    fn retire(&mut self, log: &Log, before: i64) -> Result<usize, RetireError> {
         self.retired_before = self.retired_before.max(before);
         log.retire(Timestamp::from_nanos(before))
     }

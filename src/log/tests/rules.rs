@@ -165,3 +165,48 @@ fn the_only_segment_with_frames_on_disk_never_ages_out() {
     assert_eq!(log.retire(late).unwrap(), 0);
     assert_eq!(open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2, [entry(3, 90)]);
 }
+
+#[test]
+fn an_empty_segment_that_was_tidied_away_never_comes_back() {
+    let (simulated, log) = started();
+    append(&log, &entry(1, 90)).unwrap();
+    log.maintain().unwrap();
+    drop(log);
+    let left = simulated.after_kill();
+    let (log, _, _) = open(left.clone(), tiny()).unwrap();
+    append(&log, &entry(2, 90)).unwrap();
+    log.sync().unwrap();
+    // The second call syncs the directory, after the first segment has gone.
+    left.fail_at(2, Fault::Crash);
+    log.retire(Timestamp::from_nanos(2)).unwrap_err();
+    for choices in 0_u32..16 {
+        let mut bits = choices;
+        let cut = left.after_power_cut(&mut || {
+            bits = bits.rotate_right(1);
+            bits & 1 << 31 != 0
+        });
+        let entries = open(cut, tiny()).map(|opened| opened.2).map_err(|error| error.to_string());
+        let last = entries.as_ref().map(|entries| entries.last().cloned());
+        assert_eq!(last, Ok(Some(entry(2, 90))), "choices {choices:b}: {entries:?}");
+    }
+}
+
+#[test]
+fn the_pen_leaves_the_page_that_is_synced_when_that_wastes_little() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), Config { segment_bytes_min: 1 << 20, ..tiny() }).unwrap().0;
+    let start_of_next = |time, count| {
+        let entry = entry(time, count);
+        append(&log, &entry).unwrap();
+        lock(&log.writer).active_end() - (56 + 16 * u64::from(count))
+    };
+    start_of_next(1, 10);
+    log.sync().unwrap();
+    assert_eq!(start_of_next(2, 10), 4_096 + 216, "after little it stays");
+    for time in 3..50 {
+        start_of_next(time, 255);
+    }
+    log.sync().unwrap();
+    assert_eq!(start_of_next(50, 10) % 4_096, 0, "after much it goes on with a fresh page");
+    assert_eq!(open(simulated.after_kill(), tiny()).unwrap().2.len(), 50);
+}
