@@ -135,9 +135,15 @@ impl Log {
         let start = Start::Resumes(recovered.place);
         let order =
             Order { number, start, is_recycled: false, bytes: config.segment_bytes_min, identity: config.identity };
-        let segment = order
-            .prepare(&*storage)
-            .map_err(|error| refused(&*storage, "prepare", &header::name(number), error.into_source()))?;
+        let prepared = match order.prepare(&*storage) {
+            Err(PrepareError::Refused(_)) => {
+                recovered.make_room(&*storage);
+                order.prepare(&*storage)
+            }
+            prepared => prepared,
+        };
+        let name = header::name(number);
+        let segment = prepared.map_err(|error| refused(&*storage, "prepare", &name, error.into_source()))?;
         recovered.tidy(&*storage)?;
         let Recovered { place, newest, row, loss, .. } = recovered;
         let newest_told = (newest != i64::MIN).then(|| Timestamp::from_nanos(newest));
@@ -164,8 +170,7 @@ impl Log {
     /// [`AppendError`]. Nothing was appended.
     ///
     /// # Cost
-    /// A checksum outside and a copy inside of one lock, 1-3 ns per id in batches of some hundred; no system call while the
-    /// housekeeper keeps up.
+    /// A checksum outside and a copy inside of one lock; no system call while the housekeeper keeps up.
     pub(crate) fn append(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
         let segment_bytes = usize::try_from(self.config.segment_bytes_min).unwrap_or(usize::MAX);
         let bytes_max = segment_bytes.saturating_sub(OVERHEAD_BYTES);

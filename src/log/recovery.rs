@@ -89,6 +89,23 @@ pub(super) fn recover(
 }
 
 impl Recovered {
+    /// Gives back, on a full disk, what holds nothing and is not needed to read the log: unfinished files, segments without a frame
+    /// above the last one with frames, and the unused ends of segments. Recovery finds the same without any of them.
+    pub(super) fn make_room(&self, storage: &dyn Storage) {
+        let Some(last) = self.row.last() else { return };
+        for leftover in &self.leftovers {
+            let is_spare = match leftover {
+                Leftover::Remove(name) => header::number(name).is_none_or(|number| number > last.number),
+                Leftover::Cut { .. } => true,
+                Leftover::Quarantine(_) => false,
+            };
+            if is_spare {
+                // What cannot be given back makes no room; the next step tells.
+                let _ = leftover.tidy(storage);
+            }
+        }
+    }
+
     /// Removes, cuts and moves aside what no frame of the log stands in.
     pub(super) fn tidy(&mut self, storage: &dyn Storage) -> Result<(), OpenError> {
         for leftover in &self.leftovers {

@@ -210,3 +210,27 @@ fn the_pen_leaves_the_page_that_is_synced_when_that_wastes_little() {
     assert_eq!(start_of_next(50, 10) % 4_096, 0, "after much it goes on with a fresh page");
     assert_eq!(open(simulated.after_kill(), tiny()).unwrap().2.len(), 50);
 }
+
+#[test]
+fn a_full_disk_is_opened_with_the_room_of_the_prepared_segment() {
+    let (simulated, log) = started();
+    append(&log, &entry(1, 90)).unwrap();
+    log.maintain().unwrap();
+    drop(log);
+    let left = simulated.after_kill();
+    let calls = |storage: &Simulated| open(storage.clone(), tiny()).map(|_| storage.calls());
+    let calls_max = calls(&left.after_kill()).unwrap() - left.calls();
+    let full = Fault::Error { kind: std::io::ErrorKind::StorageFull, is_sticky: false };
+    let opened: Vec<u64> = (1..=calls_max)
+        .filter(|call| {
+            let storage = left.after_kill();
+            storage.fail_at(*call, full);
+            open(storage.clone(), tiny()).is_ok_and(|opened| {
+                let spare = storage.files().contains_key("0000000000000002.log");
+                assert!(!spare && opened.2 == [entry(1, 90)]);
+                true
+            })
+        })
+        .collect();
+    assert!(!opened.is_empty(), "no call may fail with a full disk");
+}
