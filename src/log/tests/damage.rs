@@ -30,6 +30,28 @@ fn sample(is_closed: bool) -> (Files, World) {
     (files, world)
 }
 
+/// A log whose first life ended inside an append, far behind a hole, and whose second one was closed.
+fn two_lives() -> (Files, World) {
+    let simulated = Simulated::new(512);
+    let mut world = World::default();
+    let (log, _, _) = open(simulated.clone(), tiny()).unwrap();
+    for time in 1..=3 {
+        world.append(&log, entry(time, 60)).unwrap();
+    }
+    let mut files = simulated.files();
+    let first = files.values_mut().next().unwrap();
+    first[4_096 + 2 * 1_016 - 8] ^= 1;
+    let simulated = Simulated::with_files(&files);
+    let (log, opening, entries) = open(simulated.clone(), tiny()).unwrap();
+    assert_eq!((entries.len(), opening.loss.unwrap().frames), (1, 2));
+    let mut world = world.reborn(1);
+    for time in 4..=7 {
+        world.append(&log, entry(time, 60)).unwrap();
+    }
+    world.close(log).unwrap();
+    (simulated.files(), world)
+}
+
 /// The number of entries found, or none when the log was refused. Panics when anything else happened.
 fn found(files: &Files, world: &World, what: &str) -> Option<usize> {
     let simulated = Simulated::with_files(files);
@@ -50,20 +72,21 @@ fn found(files: &Files, world: &World, what: &str) -> Option<usize> {
 
 #[test]
 fn every_flipped_byte_of_a_closed_log_is_refused_or_does_not_matter() {
-    let (files, world) = sample(true);
-    let mut refused = 0;
-    for (name, bytes) in &files {
-        for at in 0..bytes.len() {
-            let mut bad = files.clone();
-            bad.get_mut(name).unwrap()[at] ^= 0x40;
-            match found(&bad, &world, &format!("{name}, byte {at}")) {
-                Some(end) => assert_eq!(end, world.history.len(), "{name}, byte {at}"),
-                None => refused += 1,
+    for (files, world) in [sample(true), two_lives()] {
+        let mut refused = 0;
+        for (name, bytes) in &files {
+            for at in 0..bytes.len() {
+                let mut bad = files.clone();
+                bad.get_mut(name).unwrap()[at] ^= 0x40;
+                match found(&bad, &world, &format!("{name}, byte {at}")) {
+                    Some(end) => assert_eq!(end, world.history.len(), "{name}, byte {at}"),
+                    None => refused += 1,
+                }
             }
         }
+        let body: usize = world.history.iter().map(|entry| entry.1.len() * 16).sum();
+        assert!(refused > body, "{refused} flips were refused, and the ids alone have {body} bytes");
     }
-    let body: usize = world.history.iter().map(|entry| entry.1.len() * 16).sum();
-    assert!(refused > body, "{refused} flips were refused, and the ids alone have {body} bytes");
 }
 
 #[test]
@@ -82,14 +105,13 @@ fn every_cut_of_a_closed_log_leaves_a_prefix_or_is_refused() {
 
 #[test]
 fn every_zeroed_sector_leaves_a_prefix_or_is_refused() {
-    for is_closed in [true, false] {
-        let (files, world) = sample(is_closed);
+    for (kind, (files, world)) in [sample(true), sample(false), two_lives()].into_iter().enumerate() {
         for (name, bytes) in &files {
             for at in (0..bytes.len()).step_by(512) {
                 let mut bad = files.clone();
                 let end = bytes.len().min(at + 512);
                 bad.get_mut(name).unwrap()[at..end].fill(0);
-                found(&bad, &world, &format!("closed: {is_closed}, {name}, sector at {at}"));
+                found(&bad, &world, &format!("sample {kind}, {name}, sector at {at}"));
             }
         }
     }
@@ -115,7 +137,7 @@ fn every_flipped_byte_of_a_log_that_never_synced_leaves_a_prefix() {
 fn damage_of_any_kind_leaves_a_prefix_or_is_refused() {
     for seed in 1..4_000 {
         let mut random = Seeded(seed);
-        let (files, world) = &SAMPLES.with(|samples| samples[usize::from(random.below(2) == 0)].clone());
+        let (files, world) = &SAMPLES.with(|samples| samples[usize::try_from(random.below(3)).unwrap()].clone());
         let mut bad = files.clone();
         for _ in 0..=random.below(3) {
             damage(&mut bad, &mut random);
@@ -125,7 +147,7 @@ fn damage_of_any_kind_leaves_a_prefix_or_is_refused() {
 }
 
 thread_local! {
-    static SAMPLES: [(Files, World); 2] = [sample(true), sample(false)];
+    static SAMPLES: [(Files, World); 3] = [sample(true), sample(false), two_lives()];
 }
 
 /// Flips, zeroes, moves or cuts something.
