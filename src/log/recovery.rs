@@ -80,6 +80,7 @@ pub(super) fn recover(
 ) -> Result<Recovered, OpenError> {
     let names = storage.list().map_err(|source| refused(storage, "list", "", source))?;
     let row = headers(storage, &names, identity)?;
+    write_back(storage, &row)?;
     let mut scan = Scan { storage, replay, place: None, newest: i64::MIN, found: Vec::new(), spot: None };
     for (index, segment) in row.iter().enumerate() {
         let cap = row[index + 1..].iter().filter_map(resumed).map(|place| place.sequence).min();
@@ -143,6 +144,15 @@ fn headers(
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| header::number(name)).collect();
     numbers.sort_unstable();
     numbers.into_iter().map(|number| read_header(storage, number, identity)).collect()
+}
+
+/// Has everything on disk that is going to be read. What stands before the last segment that resumes was when that one was made.
+fn write_back(storage: &dyn Storage, row: &[SegmentHeader]) -> Result<(), OpenError> {
+    let from = row.iter().rposition(|segment| resumed(segment).is_some()).unwrap_or(0);
+    row[from..].iter().try_for_each(|segment| {
+        let name = header::name(segment.number);
+        storage.write_back(&name).map_err(|source| refused(storage, "write back", &name, source))
+    })
 }
 
 fn read_header(

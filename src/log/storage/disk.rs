@@ -93,10 +93,15 @@ impl Storage for Disk {
         self.prepared(file, bytes)
     }
 
-    fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+    fn write_back(&self, name: &str) -> io::Result<()> {
         let file = self.options().open(self.path.join(name))?;
         file.sync_all()?;
         drop_cached(&file);
+        Ok(())
+    }
+
+    fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+        let file = self.options().open(self.path.join(name))?;
         let mut bytes = Vec::new();
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -282,6 +287,8 @@ mod tests {
             opened.file.touch(0, 1 << 20);
             opened.pen.write(5_000, b"some").unwrap();
             assert_eq!(disk.read("a", 1 << 20).unwrap()[5_000..5_004], *b"some");
+            disk.write_back("a").unwrap();
+            assert_eq!(disk.read("a", 5_004).unwrap()[5_000..], *b"some");
             opened.pen.write(16_380, b"last").unwrap();
             opened.file.sync(5_000, 16_384).unwrap();
             let bytes = disk.read("a", 1 << 20).unwrap();

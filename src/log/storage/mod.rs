@@ -26,7 +26,11 @@ pub(crate) trait Storage: Send + Sync {
     /// Opens a file to be written anew, cut or extended to `bytes` whose space is taken already. It keeps its old bytes.
     fn recycle(&self, name: &str, bytes: u64) -> io::Result<Opened>;
 
-    /// All bytes of a file as the disk has them, at most `limit`: written back first, and read past the cache.
+    /// Puts all of a file on disk, and has later reads come from there and not from the page cache, which after a failed
+    /// sync shows what the disk has not got.
+    fn write_back(&self, name: &str) -> io::Result<()>;
+
+    /// The bytes of a file, at most `limit`.
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>>;
 
     /// Cuts a file that nobody writes to.

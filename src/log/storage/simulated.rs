@@ -262,16 +262,29 @@ impl Storage for Simulated {
         Ok(self.opened(inode))
     }
 
+    fn write_back(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let step = state.step();
+        let (inode, sector_bytes) = (state.inode(name)?, state.sector_bytes);
+        let (is_dead, lies) = (state.is_dead, state.ignores_syncs);
+        let inode = &mut state.inodes[inode];
+        match step {
+            Ok(()) if !lies => {
+                inode.sync_all(sector_bytes);
+                inode.cached = inode.disk.clone();
+            }
+            Err(_) if !is_dead => inode.dirty.clear(),
+            _ => {}
+        }
+        step
+    }
+
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
         let mut state = self.state();
         state.step()?;
-        let (inode, sector_bytes, lies) = (state.inode(name)?, state.sector_bytes, state.ignores_syncs);
-        let inode = &mut state.inodes[inode];
-        if !lies {
-            inode.sync_all(sector_bytes);
-            inode.cached = inode.disk.clone();
-        }
-        Ok(inode.cached[..inode.cached.len().min(usize::try_from(limit).unwrap())].to_vec())
+        let inode = state.inode(name)?;
+        let cached = &state.inodes[inode].cached;
+        Ok(cached[..cached.len().min(usize::try_from(limit).unwrap())].to_vec())
     }
 
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {

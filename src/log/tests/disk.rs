@@ -63,16 +63,15 @@ fn the_other_way_of_writing_reads_the_same_log() {
 fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let (log, opening, _) = open(disk(Path::new(&path), true), config()).unwrap();
+    let log = Arc::new(log);
+    let _housekeeper = Housekeeper::start(&log, Some(Duration::from_millis(3))).unwrap();
     let start = opening.newest.map_or(0, Timestamp::as_nanos);
     let mut out = std::io::stdout();
     for time in start + 1.. {
-        append(&log, &entry(time, 90)).unwrap();
+        let position = append(&log, &entry(time, 90)).unwrap();
         writeln!(out, "{ANSWERED}{time}").unwrap();
-        if time % 16 == 0 {
-            log.maintain().unwrap();
-            if log.sync().is_ok() {
-                writeln!(out, "durable {time}").unwrap();
-            }
+        if time % 64 == 0 && log.wait_durable(position).is_ok() {
+            writeln!(out, "durable {time}").unwrap();
         }
     }
 }

@@ -45,6 +45,9 @@ impl Storage for Gated {
     fn recycle(&self, name: &str, bytes: u64) -> io::Result<Opened> {
         Ok(self.gate(self.inner.recycle(name, bytes)?))
     }
+    fn write_back(&self, name: &str) -> io::Result<()> {
+        self.inner.write_back(name)
+    }
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
         self.inner.read(name, limit)
     }
