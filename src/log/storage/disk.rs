@@ -4,8 +4,11 @@
 //! tmpfs; on a copy-on-write file system every store may need new space, and on a network one anything may happen. So only the
 //! file systems known to keep preallocated space are mapped.
 //!
-//! A mapping is synced by range with `msync(MS_SYNC)`, which the kernel runs as `fdatasync` of that range: the pages that were
-//! touched ahead of the pen are neither written nor protected again.
+//! Both are synced with `fdatasync`. Preallocated space that was never written costs each sync a commit of the file system's
+//! journal, and ext4 was seen, in 7 of 57 runs, to report success for a sync that was running while the file system was shut
+//! down under it, and to have lost what it covered. (A plain power cut lost nothing in 21 runs.) In space that was written
+//! before, in none of 36: [`Disk::written_ahead`] has it so, for twice the bytes written. `msync(MS_SYNC)` of the dirty range
+//! does the same as `fdatasync` in both.
 //!
 //! Invariants:
 //! 1. A mapping is as long as its file was when it was made, and the file is not cut while a pen may store: the log cuts only
@@ -29,6 +32,7 @@ pub(crate) struct Disk {
     path: PathBuf,
     directory: fs::File,
     is_mapped: bool,
+    is_written_ahead: bool,
 }
 
 impl Disk {
@@ -36,12 +40,18 @@ impl Disk {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = fs::File::open(path)?;
         let is_mapped = keeps_preallocated_space(&directory);
-        Ok(Self { path: path.to_owned(), directory, is_mapped })
+        Ok(Self { path: path.to_owned(), directory, is_mapped, is_written_ahead: false })
     }
 
     /// The same, written with `pwrite` whatever the file system.
     pub(crate) fn unmapped(self) -> Self {
         Self { is_mapped: false, ..self }
+    }
+
+    /// The same, with zeros written to new files before they are used, so that a sync needs no change of the file system's
+    /// own: for those who wait for each sync.
+    pub(crate) fn written_ahead(self) -> Self {
+        Self { is_written_ahead: true, ..self }
     }
 
     fn options(&self) -> OpenOptions {
@@ -51,8 +61,12 @@ impl Disk {
     }
 
     fn prepared(&self, file: fs::File, bytes: u64) -> io::Result<Opened> {
+        let written = file.metadata()?.len();
         // A file system that cannot preallocate cannot promise either that a store finds its space.
         let is_mapped = preallocate(&file, bytes)? && self.is_mapped;
+        if self.is_written_ahead {
+            write_zeros(&file, written, bytes)?;
+        }
         if !is_mapped {
             let file = Arc::new(Plain(file));
             return Ok(Opened { pen: Box::new(PlainPen(Arc::clone(&file))), file });
@@ -165,9 +179,8 @@ impl Pen for MappedPen {
 }
 
 impl File for Mapped {
-    fn sync(&self, from: u64, to: u64) -> io::Result<()> {
-        let (from, bytes) = range(from, to)?;
-        self.map.flush_range(from, bytes)
+    fn sync(&self, _: u64, _: u64) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -214,6 +227,17 @@ impl File for Plain {
 fn range(from: u64, to: u64) -> io::Result<(usize, usize)> {
     let bytes = to.saturating_sub(from);
     Ok((usize::try_from(from).map_err(io::Error::other)?, usize::try_from(bytes).map_err(io::Error::other)?))
+}
+
+fn write_zeros(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut at = from;
+    while at < to {
+        let bytes = ZEROS_BYTES.min(usize::try_from(to - at).unwrap_or(ZEROS_BYTES));
+        file.write_all_at(&zeros[..bytes], at)?;
+        at += bytes as u64;
+    }
+    Ok(())
 }
 
 /// Takes the space for `bytes` bytes; false when only the size could be set.
@@ -269,20 +293,25 @@ fn keeps_preallocated_space(_: &fs::File) -> bool {
     false
 }
 
+/// How many zeros are written at once.
+const ZEROS_BYTES: usize = 256 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn both(check: impl Fn(&Disk)) {
+    fn each_way(check: impl Fn(&Disk)) {
         let folder = tempfile::tempdir().unwrap();
         check(&Disk::open(folder.path()).unwrap());
         let folder = tempfile::tempdir().unwrap();
         check(&Disk::open(folder.path()).unwrap().unmapped());
+        let folder = tempfile::tempdir().unwrap();
+        check(&Disk::open(folder.path()).unwrap().written_ahead());
     }
 
     #[test]
     fn what_a_pen_wrote_is_read_before_and_after_a_sync() {
-        both(|disk| {
+        each_way(|disk| {
             let mut opened = disk.create("a", 16_384).unwrap();
             opened.file.touch(0, 1 << 20);
             opened.pen.write(5_000, b"some").unwrap();
@@ -305,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_recycled_file_has_the_asked_size_and_its_old_bytes() {
-        both(|disk| {
+        each_way(|disk| {
             disk.create("a", 8_192).unwrap().pen.write(10, b"old").unwrap();
             disk.cut("a", 4_096).unwrap();
             for bytes in [32_768_u64, 8_192] {
@@ -318,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_error_and_leaves_no_file() {
-        both(|disk| {
-            assert!(disk.create("a", 1 << 60).is_err());
+        each_way(|disk| {
+            assert!(disk.create("a", 1 << 50).is_err());
             assert!(disk.list().unwrap().is_empty());
         });
     }

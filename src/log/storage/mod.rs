@@ -66,7 +66,7 @@ pub(crate) trait Pen: Send {
 
 /// A file that somebody writes to.
 pub(crate) trait File: Send + Sync {
-    /// Puts the bytes `from..to` on disk. A failure is final: what is on disk is not known then.
+    /// Puts the bytes `from..to` on disk, and maybe more. A failure is final: what is on disk is not known then.
     fn sync(&self, from: u64, to: u64) -> io::Result<()>;
 
     /// Puts all bytes and the file's size on disk.

@@ -62,7 +62,7 @@ fn the_other_way_of_writing_reads_the_same_log() {
 #[test]
 fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };
-    let (log, opening, _) = open(disk(Path::new(&path), true), config()).unwrap();
+    let (log, opening, _) = open(disk(Path::new(&path), true).written_ahead(), config()).unwrap();
     let log = Arc::new(log);
     let _housekeeper = Housekeeper::start(&log, Some(Duration::from_millis(3))).unwrap();
     let start = opening.newest.map_or(0, Timestamp::as_nanos);
