@@ -1,8 +1,8 @@
 //! The state directory: made, locked while it is open, and with its secret in it.
 //!
-//! The lock is a `flock` on a file that is never removed: with a new file in its place two processes could each hold one. It
-//! falls with the last descriptor of it, so a process that dies leaves none behind. Network file systems may not pass it
-//! on to other machines.
+//! The lock is a `flock` on a file that is never removed: with a new file in its place two processes could each hold
+//! one. It falls with the last descriptor of it, so a process that dies leaves none behind. Network file systems may
+//! not pass it on to other machines.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -28,10 +28,16 @@ pub(crate) enum DirectoryError {
     #[error("{} is in use by another process: stop that, or wait longer with a lock timeout", .0.display())]
     InUse(PathBuf),
     /// The secret is not one.
-    #[error("{} is not a secret: it must be a file of 32 bytes; restore it, or start with another directory", .0.display())]
+    #[error(
+        "{} is not a secret: it must be a file of 32 bytes; restore it, or start with another directory",
+        .0.display()
+    )]
     BadSecret(PathBuf),
     /// The log is there and its secret is not.
-    #[error("{} is gone, and without it the log beside it says nothing: restore it, or start with another directory", .0.display())]
+    #[error(
+        "{} is gone, and without it the log beside it says nothing: restore it, or start with another directory",
+        .0.display()
+    )]
     NoSecret(PathBuf),
     /// The file system refuses something.
     #[error("cannot {act} {}", .path.display())]
@@ -90,7 +96,8 @@ impl Directory {
     /// The secret of the state. A new state takes `or_new`; `is_new` says whether the directory holds no log yet.
     ///
     /// # Errors
-    /// [`DirectoryError::NoSecret`] when there is a log and no secret, [`DirectoryError::BadSecret`], [`DirectoryError::Io`].
+    /// [`DirectoryError::NoSecret`] when there is a log and no secret, [`DirectoryError::BadSecret`],
+    /// [`DirectoryError::Io`].
     pub(crate) fn secret(
         &self,
         is_new: bool,

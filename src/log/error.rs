@@ -27,7 +27,8 @@ pub(crate) enum OpenError {
     Header { place: String },
     /// The lowest segment does not start with the frame that it must have.
     #[error(
-        "{place} is corrupt at byte {offset}: its first frame is bad; nothing was changed: restore the file, or repair the state"
+        "{place} is corrupt at byte {offset}: its first frame is bad; nothing was changed: restore the file, or \
+         repair the state"
     )]
     FirstFrame { place: String, offset: u64 },
     /// The state belongs to another configuration.

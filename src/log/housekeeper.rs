@@ -1,7 +1,7 @@
 //! The threads of a log: one does what appends should not have to, one syncs at an interval.
 //!
-//! They are two because a sync may take long, and pages must be touched meanwhile. Appends ring when a page or a segment will soon
-//! be wanted, so an idle log wakes nobody but for its interval.
+//! They are two because a sync may take long, and pages must be touched meanwhile. Appends ring when a page or a
+//! segment will soon be wanted, so an idle log wakes nobody but for its interval.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,8 @@ pub(crate) struct Housekeeper {
 /// Wakes a thread that waits.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
-    /// Rung and not heard yet. Written by those who ring, cleared by the one who hears; acquire and release, so that what was
-    /// done before the ringing is seen by the one who hears it.
+    /// Rung and not heard yet. Written by those who ring, cleared by the one who hears; acquire and release, so that
+    /// what was done before the ringing is seen by the one who hears it.
     is_rung: AtomicBool,
     lock: Mutex<()>,
     heard: Condvar,

@@ -1,14 +1,15 @@
 //! The log: batches of records, appended to a row of mapped segments and replayed at the next start.
 //!
-//! A [`Log`] is shared by any number of threads. [`Log::append`] copies a batch into the mapping under one short lock;
-//! [`Log::wait_durable`] has it on disk, one sync for all who wait. Everything slow is in [`Log::maintain`], which a
-//! [`Housekeeper`] calls: preparing the next segment, touching pages, cutting, marking. An append that finds no next segment prepares
-//! it itself.
+//! A [`Log`] is shared by any number of threads. [`Log::append`] copies a batch into the mapping under one short
+//! lock; [`Log::wait_durable`] has it on disk, one sync for all who wait. Everything slow is in [`Log::maintain`],
+//! which a [`Housekeeper`] calls: preparing the next segment, touching pages, cutting, marking. An append that finds
+//! no next segment prepares it itself.
 //!
-//! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the directory
-//! that a [`Disk`] is opened on, and keeps the secret.
+//! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the
+//! directory that a [`Disk`] is opened on, and keeps the secret.
 //!
-//! Locks are taken in this order: `upkeep`, then `writer`; `commit`, then `writer`. No lock but `upkeep` is held across I/O.
+//! Locks are taken in this order: `upkeep`, then `writer`; `commit`, then `writer`. No lock but `upkeep` is held
+//! across I/O.
 #![doc = ""]
 #![doc = include_str!("../guide/log_format.md")]
 
@@ -98,8 +99,8 @@ pub(crate) struct Log {
     upkeep: Mutex<Upkeep>,
     commit: Mutex<Commit>,
     committed: Condvar,
-    /// Everything up to here is on disk. Written by the one who syncs, before `commit` is released; read by appends, which put it
-    /// into their frames: acquire and release, so that whoever reads it may rely on the sync.
+    /// Everything up to here is on disk. Written by the one who syncs, before `commit` is released; read by appends,
+    /// which put it into their frames: acquire and release, so that whoever reads it may rely on the sync.
     synced: AtomicU64,
     /// Set once, by the first failure.
     poison: OnceLock<Poisoned>,

@@ -1,8 +1,9 @@
-//! Reading a log: frames in sequence, up to the first one that is not there, and the question whether it may be missing.
+//! Reading a log: frames in sequence, up to the first one that is not there, and the question whether it may be
+//! missing.
 //!
-//! What may be missing is decided by evidence: any frame header that checks, applied or found behind the gap, tells up to
-//! where the disk was known to hold everything. Nothing that is read is changed; what is left over is named, and tidied only
-//! when a new segment fences it off.
+//! What may be missing is decided by evidence: any frame header that checks, applied or found behind the gap, tells
+//! up to where the disk was known to hold everything. Nothing that is read is changed; what is left over is named,
+//! and tidied only when a new segment fences it off.
 
 use std::io;
 
@@ -90,8 +91,9 @@ pub(super) fn recover(
 }
 
 impl Recovered {
-    /// Gives back, on a full disk, what holds nothing and is not needed to read the log: unfinished files, segments without a frame
-    /// above the last one with frames, and the unused ends of segments. Recovery finds the same without any of them.
+    /// Gives back, on a full disk, what holds nothing and is not needed to read the log: unfinished files, segments
+    /// without a frame above the last one with frames, and the unused ends of segments. Recovery finds the same
+    /// without any of them.
     pub(super) fn make_room(&self, storage: &dyn Storage) {
         let Some(last) = self.row.last() else { return };
         for leftover in &self.leftovers {
@@ -146,7 +148,8 @@ fn headers(
     numbers.into_iter().map(|number| read_header(storage, number, identity)).collect()
 }
 
-/// Has everything on disk that is going to be read. What stands before the last segment that resumes was when that one was made.
+/// Has everything on disk that is going to be read. What stands before the last segment that resumes was when that
+/// one was made.
 fn write_back(storage: &dyn Storage, row: &[SegmentHeader]) -> Result<(), OpenError> {
     let from = row.iter().rposition(|segment| resumed(segment).is_some()).unwrap_or(0);
     row[from..].iter().try_for_each(|segment| {
@@ -229,8 +232,8 @@ impl Scan<'_> {
         let here = Spot { index, offset: PAGE_BYTES };
         let Some(resumed) = resumed(segment) else {
             if index == 0 {
-                // Number 1 starts at the start, and where a later one resumes at the start there is nothing yet. Any other that
-                // became the lowest starts with a frame that was synced.
+                // Number 1 starts at the start, and where a later one resumes at the start there is nothing yet. Any
+                // other that became the lowest starts with a frame that was synced.
                 self.place = (segment.number == 1 || cap == Some(0)).then(Place::default);
                 self.spot = Some(here);
             }
@@ -278,7 +281,7 @@ impl Scan<'_> {
         let place = self.place.unwrap_or_default();
         let sealed: Vec<Sealed> = self.found.iter().filter_map(|found| found.sealed).collect();
         let mut leftovers: Vec<Leftover> = self.found.iter().filter_map(Found::leftover).collect();
-        let lowest = sealed.first().map_or(u64::MAX, |sealed| sealed.number);
+        let lowest = sealed.first().map_or(0, |sealed| sealed.number);
         let outlived = |name: &&String| {
             name.as_str() == PREPARE_NAME || name.as_str() == RECYCLED_NAME || is_outlived(name, lowest)
         };

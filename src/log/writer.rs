@@ -1,9 +1,10 @@
 //! The writer: the active segment and its pen, under one short lock.
 //!
-//! An append copies one frame. Reserving a byte range and copying outside of the lock was the other way: it lets two batches
-//! copy at once, but a process that is killed in between leaves a hole with answered frames behind it, and those are lost.
-//! Under the lock the row of frames in the page cache never has a hole, so a kill loses nothing that was answered. What costs
-//! time, the checksum of the body, is computed before the lock is taken; 700 ids copy in about a microsecond.
+//! An append copies one frame. Reserving a byte range and copying outside of the lock was the other way: it lets two
+//! batches copy at once, but a process that is killed in between leaves a hole with answered frames behind it, and
+//! those are lost. Under the lock the row of frames in the page cache never has a hole, so a kill loses nothing that
+//! was answered. What costs time, the checksum of the body, is computed before the lock is taken; 700 ids copy in
+//! about a microsecond.
 
 use std::collections::VecDeque;
 use std::io;
@@ -196,7 +197,8 @@ impl Active {
         if to <= from {
             return None;
         }
-        // The page that is about to be written back stalls whoever stores to it, so the pen leaves it, unless that wastes much.
+        // The page that is about to be written back stalls whoever stores to it, so the pen leaves it, unless that
+        // wastes much.
         let page = self.offset.next_multiple_of(PAGE_BYTES as u64);
         if (page - self.offset) * PAGE_WASTE_SHARE <= to - from {
             self.offset = page;

@@ -1,7 +1,7 @@
 //! What the log asks of a disk: few operations, so that a failing or a forgetful disk is just another implementation.
 //!
-//! [`Disk`] is the real one. The tests bring one in memory that loses unsynced sectors and fails at any call; both run the
-//! same log.
+//! [`Disk`] is the real one. The tests bring one in memory that loses unsynced sectors and fails at any call; both
+//! run the same log.
 
 mod disk;
 #[cfg(test)]
@@ -23,11 +23,12 @@ pub(crate) trait Storage: Send + Sync {
     /// Makes a file of `bytes` zeros whose space is taken already; an older one of that name is replaced.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Opened>;
 
-    /// Opens a file to be written anew, cut or extended to `bytes` whose space is taken already. It keeps its old bytes.
+    /// Opens a file to be written anew, cut or extended to `bytes` whose space is taken already. It keeps its old
+    /// bytes.
     fn recycle(&self, name: &str, bytes: u64) -> io::Result<Opened>;
 
-    /// Puts all of a file on disk, and has later reads come from there and not from the page cache, which after a failed
-    /// sync shows what the disk has not got.
+    /// Puts all of a file on disk, and has later reads come from there and not from the page cache, which after a
+    /// failed sync shows what the disk has not got.
     fn write_back(&self, name: &str) -> io::Result<()>;
 
     /// The bytes of a file, at most `limit`.

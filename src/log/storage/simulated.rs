@@ -1,8 +1,9 @@
 //! A disk in memory that forgets, and fails at any call.
 //!
-//! What it models, at its worst: after a power cut each unsynced sector is old or new, each on its own; each name that was not
-//! synced with its directory is as before or as after; after a failed sync the page cache shows bytes that the disk will never
-//! have, and later syncs succeed. After a kill the page cache is there, but for the end of the store that was cut short.
+//! What it models, at its worst: after a power cut each unsynced sector is old or new, each on its own; each name
+//! that was not synced with its directory is as before or as after; after a failed sync the page cache shows bytes
+//! that the disk will never have, and later syncs succeed. After a kill the page cache is there, but for the end of
+//! the store that was cut short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -96,7 +97,8 @@ impl Simulated {
         Self::of(state)
     }
 
-    /// What the next process finds after a power cut; `keep` says for each thing that was not synced whether it got there.
+    /// What the next process finds after a power cut; `keep` says for each thing that was not synced whether it got
+    /// there.
     pub(crate) fn after_power_cut(&self, keep: &mut dyn FnMut() -> bool) -> Self {
         let mut state = self.state().clone();
         let sector_bytes = state.sector_bytes;

@@ -1,7 +1,7 @@
 //! Damage to a log of three segments: cut at every byte, flipped at every byte, zeroed in every sector.
 //!
-//! Either it opens with a prefix, or it is refused and nothing has changed. After a clean close a damaged byte that matters is always
-//! refused: the last mark says that everything before it was on disk.
+//! Either it opens with a prefix, or it is refused and nothing has changed. After a clean close a damaged byte that
+//! matters is always refused: the last mark says that everything before it was on disk.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! Every death of a small life: three batches, one roll, two syncs, an ageing out.
 //!
-//! The life is run with a crash at each of its calls. After each the page cache is kept (a kill), or every subset of what
-//! was not synced is (a power cut); then the log is opened, judged, used and opened again. All operations fail at each call, too.
+//! The life is run with a crash at each of its calls. After each the page cache is kept (a kill), or every subset of
+//! what was not synced is (a power cut); then the log is opened, judged, used and opened again. All operations fail
+//! at each call, too.
 
 use std::io;
 
@@ -36,7 +37,7 @@ impl Choices {
     }
 }
 
-/// Lives until the first error.
+/// Lives until the first error; none is that.
 type Life = fn(&Simulated, &mut World) -> Option<()>;
 
 /// Batches that nobody syncs, over a roll, and one sync at the end.
@@ -48,6 +49,7 @@ fn careless(simulated: &Simulated, world: &mut World) -> Option<()> {
     world.sync(&log).ok()
 }
 
+/// Syncs, a roll, an ageing out, a close.
 fn live(simulated: &Simulated, world: &mut World) -> Option<()> {
     let (log, _, _) = open(simulated.clone(), tiny()).ok()?;
     world.append(&log, entry(1, 90)).ok()?;

@@ -1,7 +1,7 @@
 //! The log against a disk that forgets and fails.
 //!
-//! One question everywhere: is what the next process replays a prefix of what was appended, with everything in it that was
-//! answered as durable, and nothing that was not appended? A [`World`] keeps the books and asks it.
+//! One question everywhere: is what the next process replays a prefix of what was appended, with everything in it
+//! that was answered as durable, and nothing that was not appended? A [`World`] keeps the books and asks it.
 
 mod damage;
 mod disk;
