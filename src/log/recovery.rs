@@ -222,7 +222,7 @@ impl Scan<'_> {
             let place = self.storage.place(&header::name(segment.number));
             return Err(OpenError::FirstFrame { place, offset: PAGE_BYTES as u64 });
         }
-        let behind = Behind::of(&bytes, offset, segment);
+        let behind = Behind::of(&bytes, offset, segment, self.missing_sequence());
         self.found.push(Found { number: segment.number, sealed, holds_more: behind.is_something(segment) });
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Scan<'_> {
         for (index, segment) in row.iter().enumerate().skip(spot.index) {
             let from = if index == spot.index { spot.offset } else { PAGE_BYTES };
             let bytes = self.read(segment.number)?;
-            let behind = Behind::of(&bytes, from, segment);
+            let behind = Behind::of(&bytes, from, segment, self.missing_sequence());
             is_loss |= behind.is_something(segment);
             all.add(&behind);
         }
@@ -315,9 +315,14 @@ impl Scan<'_> {
         OpenError::Corrupt {
             place: self.storage.place(&number.map_or_else(String::new, header::name)),
             offset: self.spot.map_or(0, |spot| spot.offset as u64),
-            sequence: self.place.map_or(0, |place| place.sequence.saturating_add(1)),
+            sequence: self.missing_sequence(),
             synced,
         }
+    }
+
+    /// The sequence that comes next.
+    fn missing_sequence(&self) -> u64 {
+        self.place.map_or(0, |place| place.sequence.saturating_add(1))
     }
 
     fn read(&self, number: u64) -> Result<Vec<u8>, OpenError> {
@@ -343,13 +348,15 @@ struct Behind {
     /// From the gap to the last byte that is set.
     bytes: u64,
     /// Headers of frames that check.
+    headers: u64,
+    /// Those of them that come after the frame that is missing.
     frames: u64,
     /// The highest mark of any of them.
     synced: u64,
 }
 
 impl Behind {
-    fn of(bytes: &[u8], from: usize, segment: &SegmentHeader) -> Self {
+    fn of(bytes: &[u8], from: usize, segment: &SegmentHeader, missing: u64) -> Self {
         let rest = bytes.get(from..).unwrap_or_default();
         let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
         let mut behind = Self { bytes, ..Self::default() };
@@ -358,7 +365,8 @@ impl Behind {
         let last = set.saturating_add(frame::HEADER_BYTES).min(rest.len());
         for at in (0..last).step_by(8) {
             if let Some((header, _)) = rest.get(at..).and_then(|bytes| Header::decode(bytes, segment.salt)) {
-                behind.frames += 1;
+                behind.headers += 1;
+                behind.frames += u64::from(header.sequence > missing);
                 behind.synced = behind.synced.max(header.synced);
             }
         }
@@ -367,11 +375,12 @@ impl Behind {
 
     /// Whether any of it is of this life of the file: a recycled one is full of an older one.
     fn is_something(&self, segment: &SegmentHeader) -> bool {
-        self.frames > 0 || (self.bytes > 0 && !segment.is_recycled)
+        self.headers > 0 || (self.bytes > 0 && !segment.is_recycled)
     }
 
     fn add(&mut self, other: &Self) {
         self.bytes += other.bytes;
+        self.headers += other.headers;
         self.frames += other.frames;
         self.synced = self.synced.max(other.synced);
     }

@@ -128,7 +128,7 @@ fn a_hole_in_what_was_never_synced_ends_the_log_there() {
     bytes[4_096 + 376 + 100] ^= 1;
     let (_, opening, entries) = open(Simulated::with_files(&files), tiny()).unwrap();
     let loss = opening.loss.expect("a hole");
-    assert_eq!((loss.offset, loss.frames, entries.len()), (4_096 + 376, 2, 1));
+    assert_eq!((loss.offset, loss.frames, entries.len()), (4_096 + 376, 1, 1));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn segments_of_two_histories_do_not_join() {
     histories[0].insert(last, other);
     let (_, opening, entries) = open(Simulated::with_files(&histories[0]), tiny()).unwrap();
     assert_eq!(entries, [entry(1, 90), entry(3, 90)]);
-    assert_eq!(opening.loss.map(|loss| loss.frames), Some(1));
+    assert_eq!(opening.loss.map(|loss| loss.frames), Some(0));
 }
 
 #[test]
@@ -233,4 +233,26 @@ fn a_full_disk_is_opened_with_the_room_of_the_prepared_segment() {
         })
         .collect();
     assert!(!opened.is_empty(), "no call may fail with a full disk");
+}
+
+#[test]
+fn a_segment_whose_first_frame_is_missing_is_moved_aside_whole() {
+    let (simulated, log) = started();
+    append(&log, &entry(1, 90)).unwrap();
+    append(&log, &entry(2, 90)).unwrap();
+    for time in 3..=4 {
+        append(&log, &entry(time, 80)).unwrap();
+    }
+    let mut files = simulated.files();
+    let second = files.get_mut("0000000000000002.log").unwrap();
+    second[4_096 + 100] ^= 1;
+    let bad = second.clone();
+    let simulated = Simulated::with_files(&files);
+    let (log, opening, entries) = open(simulated.clone(), tiny()).unwrap();
+    assert_eq!((opening.loss.unwrap().frames, entries.len()), (1, 2));
+    assert_eq!(simulated.files().get("0000000000000002.quarantine"), Some(&bad));
+    append(&log, &entry(5, 10)).unwrap();
+    let (_, opening, entries) = open(simulated.after_kill(), tiny()).unwrap();
+    assert_eq!((opening.loss, entries.len()), (None, 3));
+    assert!(simulated.files().contains_key("0000000000000002.quarantine"));
 }
