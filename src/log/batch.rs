@@ -1,0 +1,209 @@
+//! The body of a frame: records, gathered by whoever appends and taken apart by whoever replays.
+//!
+//! A [`Batch`] is filled outside of any lock and may be used again after [`Batch::clear`], so that a warm one allocates
+//! nothing. What stands in one batch commits as one frame: all or nothing.
+
+use crate::event::Fingerprint;
+
+use super::fields::u32_at;
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Fingerprints that were seen for the first time.
+    Seen = 1,
+    /// Fingerprints whose window starts again.
+    Refresh = 2,
+    /// Fingerprints that are forgotten.
+    Forget = 3,
+    /// A transition of a claim.
+    Claim = 4,
+    /// A position of a source.
+    Source = 5,
+    /// A position of a sink.
+    Sink = 6,
+    /// The low watermark of event time.
+    Watermark = 7,
+    /// The engine's clock.
+    Clock = 8,
+}
+
+impl Kind {
+    const ALL: [Self; 8] =
+        [Self::Seen, Self::Refresh, Self::Forget, Self::Claim, Self::Source, Self::Sink, Self::Watermark, Self::Clock];
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Records that will be one frame.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch {
+    body: Vec<u8>,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the records and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.body.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Adds a record of fingerprints: one of [`Kind::Seen`], [`Kind::Refresh`], [`Kind::Forget`].
+    ///
+    /// # Cost
+    /// 16 bytes copied per fingerprint.
+    pub(crate) fn push_ids(&mut self, kind: Kind, ids: impl IntoIterator<Item = Fingerprint>) {
+        let start = self.begin(kind);
+        let ids = ids.into_iter();
+        self.body.reserve(ids.size_hint().0 * 16);
+        for id in ids {
+            self.body.extend_from_slice(&id.as_u128().to_le_bytes());
+        }
+        self.end(start);
+    }
+
+    /// Adds a record of bytes that the log does not look into.
+    pub(crate) fn push(&mut self, kind: Kind, bytes: &[u8]) {
+        let start = self.begin(kind);
+        self.body.extend_from_slice(bytes);
+        self.end(start);
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    fn begin(&mut self, kind: Kind) -> usize {
+        let start = self.body.len();
+        self.body.extend_from_slice(&[0, 0, 0, 0, kind as u8, 0, 0, 0]);
+        start
+    }
+
+    fn end(&mut self, start: usize) {
+        let bytes = self.body.len() - start - RECORD_HEADER_BYTES;
+        // A body over the limit of a frame, which is below 4 GiB, is refused by the append whatever its records say.
+        let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.body[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.body.resize(self.body.len().next_multiple_of(8), 0);
+    }
+}
+
+/// One record of a frame that is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The fingerprints of a record of fingerprints.
+    pub(crate) fn ids(self) -> impl ExactSizeIterator<Item = Fingerprint> + 'a {
+        let (ids, _) = self.bytes.as_chunks::<16>();
+        ids.iter().map(|id| Fingerprint::from_u128(u128::from_le_bytes(*id)))
+    }
+
+    fn is_sound(self) -> bool {
+        !matches!(self.kind, Kind::Seen | Kind::Refresh | Kind::Forget) || self.bytes.len().is_multiple_of(16)
+    }
+}
+
+/// The records of a frame's body, in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Records<'a> {
+    body: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    /// The records of `body`, when all of it is records of known kinds.
+    pub(super) fn of(body: &'a [u8]) -> Option<Self> {
+        let mut rest = body;
+        while !rest.is_empty() {
+            (_, rest) = take(rest)?;
+        }
+        Some(Self { body })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    fn next(&mut self) -> Option<Record<'a>> {
+        let (record, rest) = take(self.body)?;
+        self.body = rest;
+        Some(record)
+    }
+}
+
+/// The first record of `body`, and what follows it.
+fn take(body: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let length = usize::try_from(u32_at(body, 0)?).ok()?;
+    let kind = Kind::from_byte(*body.get(4)?)?;
+    if body.get(5..RECORD_HEADER_BYTES)? != [0; 3] {
+        return None;
+    }
+    let end = RECORD_HEADER_BYTES.checked_add(length)?;
+    let record = Record { kind, bytes: body.get(RECORD_HEADER_BYTES..end)? };
+    let rest = body.get(end.checked_next_multiple_of(8)?..)?;
+    record.is_sound().then_some((record, rest))
+}
+
+/// Bytes of a record before its own.
+const RECORD_HEADER_BYTES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame;
+    use super::*;
+
+    fn ids(range: std::ops::Range<u128>) -> impl Iterator<Item = Fingerprint> {
+        range.map(Fingerprint::from_u128)
+    }
+
+    #[test]
+    fn records_come_back_in_order() {
+        let mut batch = Batch::new();
+        batch.push_ids(Kind::Seen, ids(1..4));
+        batch.push(Kind::Source, b"file 7");
+        batch.push(Kind::Clock, b"");
+        let records: Vec<_> = Records::of(batch.body()).unwrap().collect();
+        assert_eq!(records.iter().map(|r| r.kind).collect::<Vec<_>>(), [Kind::Seen, Kind::Source, Kind::Clock]);
+        assert_eq!(records[0].ids().collect::<Vec<_>>(), ids(1..4).collect::<Vec<_>>());
+        assert_eq!(records[1].bytes, b"file 7");
+        assert!(records[2].bytes.is_empty());
+    }
+
+    #[test]
+    fn an_id_costs_less_than_twenty_bytes() {
+        for count in [100_u128, 300, 704] {
+            let mut batch = Batch::new();
+            batch.push_ids(Kind::Seen, ids(0..count));
+            let bytes = frame::HEADER_BYTES + batch.body().len();
+            assert!(bytes as u128 <= 17 * count, "{bytes} bytes for {count}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_are_no_records_are_refused() {
+        let mut batch = Batch::new();
+        batch.push_ids(Kind::Seen, ids(1..3));
+        let good = batch.body().to_vec();
+        for length in 1..good.len() {
+            assert!(Records::of(&good[..length]).is_none(), "{length} bytes");
+        }
+        for (at, value) in [(0, 31), (0, 33), (3, 255), (4, 0), (4, 9), (5, 1)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert!(Records::of(&bad).is_none(), "byte {at} = {value}");
+        }
+    }
+}

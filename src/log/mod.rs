@@ -1,0 +1,437 @@
+//! The log: batches of records, appended to a row of mapped segments and replayed at the next start.
+//!
+//! A [`Log`] is shared by any number of threads. [`Log::append`] copies a batch into the mapping under one short
+//! lock; [`Log::wait_durable`] has it on disk, one sync for all who wait. Everything slow is in [`Log::maintain`],
+//! which a [`Housekeeper`] calls: preparing the next segment, touching pages, cutting, marking. An append that finds
+//! no next segment prepares it itself.
+//!
+//! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the
+//! directory that a [`Disk`] is opened on, and keeps the secret.
+//!
+//! Locks are taken in this order: `upkeep`, then `writer`; `commit`, then `writer`. No lock but `upkeep` is held
+//! across I/O.
+#![doc = ""]
+#![doc = include_str!("../guide/log_format.md")]
+
+mod batch;
+mod directory;
+mod error;
+mod fields;
+mod frame;
+mod header;
+mod housekeeper;
+mod recovery;
+mod segment;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::time::Timestamp;
+
+use header::{PAGE_BYTES, Start};
+use housekeeper::Bell;
+use recovery::{Recovered, SEGMENT_BYTES_LIMIT, cut_to, refused};
+use segment::{Order, PrepareError, RECYCLED_NAME};
+use writer::{Body, Writer};
+
+pub(crate) use batch::{Batch, Kind, Record, Records};
+pub(crate) use directory::{Directory, DirectoryError};
+pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
+pub(crate) use header::IDENTITY_BYTES;
+pub(crate) use housekeeper::Housekeeper;
+pub(crate) use recovery::{Loss, Replayed};
+pub(crate) use storage::{Disk, Storage};
+
+/// How a log is kept. May change at any open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Config {
+    /// What the state must be of: its digest of hash, id paths, scope and secret.
+    pub(crate) identity: [u8; IDENTITY_BYTES],
+    /// The first segment of each open; a whole number of pages, two at least. No frame is larger.
+    pub(crate) segment_bytes_min: u64,
+    /// Each segment is twice the one before, up to this.
+    pub(crate) segment_bytes_max: u64,
+    /// How far pages are touched ahead of the pen.
+    pub(crate) touch_ahead_bytes: u64,
+}
+
+impl Config {
+    /// Segments of 1 MiB to 64 MiB, 4 MiB touched ahead.
+    pub(crate) fn new(identity: [u8; IDENTITY_BYTES]) -> Self {
+        Self { identity, segment_bytes_min: 1 << 20, segment_bytes_max: 64 << 20, touch_ahead_bytes: 4 << 20 }
+    }
+
+    /// The same in whole pages, two at least.
+    fn checked(self) -> Self {
+        let page = PAGE_BYTES as u64;
+        let whole = |bytes: u64| bytes.clamp(2 * page, SEGMENT_BYTES_LIMIT).next_multiple_of(page);
+        let segment_bytes_min = whole(self.segment_bytes_min);
+        let segment_bytes_max = whole(self.segment_bytes_max).max(segment_bytes_min);
+        Self { segment_bytes_min, segment_bytes_max, ..self }
+    }
+}
+
+/// How far a log has come: everything appended up to here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Position(u64);
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Opening {
+    /// Everything that was replayed.
+    pub(crate) position: Position,
+    /// The latest engine time in it.
+    pub(crate) newest: Option<Timestamp>,
+    /// What stood behind the last frame and was not applied.
+    pub(crate) loss: Option<Loss>,
+}
+
+/// A log that is open.
+pub(crate) struct Log {
+    storage: Arc<dyn Storage>,
+    config: Config,
+    writer: Mutex<Writer>,
+    upkeep: Mutex<Upkeep>,
+    commit: Mutex<Commit>,
+    committed: Condvar,
+    /// Everything up to here is on disk. Written by the one who syncs, before `commit` is released; read by appends,
+    /// which put it into their frames: acquire and release, so that whoever reads it may rely on the sync.
+    synced: AtomicU64,
+    /// Set once, by the first failure.
+    poison: OnceLock<Poisoned>,
+    /// Rung when appends will soon want what the housekeeper does.
+    bell: Bell,
+}
+
+/// What the housekeeper holds while it works with files.
+struct Upkeep {
+    next_number: u64,
+    /// Whether a segment that has aged out waits for its next life.
+    has_recycled: bool,
+}
+
+/// Who syncs.
+struct Commit {
+    is_syncing: bool,
+}
+
+impl Log {
+    /// Opens the log in `storage`, or makes one, and hands every frame it holds to `replay`, in sequence.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Nothing that was read is changed; what `replay` made of the frames is to be dropped.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        config: Config,
+        mut replay: impl FnMut(Replayed<'_>),
+    ) -> Result<(Self, Opening), OpenError> {
+        let config = config.checked();
+        let mut recovered = recovery::recover(&*storage, &config.identity, &mut replay)?;
+        let number = recovered.next_number;
+        let start = Start::Resumes(recovered.place);
+        let order =
+            Order { number, start, is_recycled: false, bytes: config.segment_bytes_min, identity: config.identity };
+        let prepared = match order.prepare(&*storage) {
+            Err(PrepareError::Refused(_)) => {
+                recovered.make_room(&*storage);
+                order.prepare(&*storage)
+            }
+            prepared => prepared,
+        };
+        let name = header::name(number);
+        let segment = prepared.map_err(|error| refused(&*storage, "prepare", &name, error.into_source()))?;
+        recovered.tidy(&*storage)?;
+        let Recovered { place, newest, row, loss, .. } = recovered;
+        let newest_told = (newest != i64::MIN).then(|| Timestamp::from_nanos(newest));
+        let opening = Opening { position: Position(place.sequence), newest: newest_told, loss };
+        let log = Self {
+            storage,
+            config,
+            writer: Mutex::new(Writer::new(segment, place, newest, row)),
+            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false }),
+            commit: Mutex::new(Commit { is_syncing: false }),
+            committed: Condvar::new(),
+            // Recovery had every file written back before it read it.
+            synced: AtomicU64::new(place.sequence),
+            poison: OnceLock::new(),
+            bell: Bell::default(),
+        };
+        Ok((log, opening))
+    }
+
+    /// Appends `batch` as one frame: it survives the death of the process when this returns, and is on disk after
+    /// [`Log::wait_durable`] of the returned position.
+    ///
+    /// # Errors
+    /// [`AppendError`]. Nothing was appended.
+    ///
+    /// # Cost
+    /// A checksum outside and a copy inside of one lock; no system call while the housekeeper keeps up.
+    pub(crate) fn append(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
+        let segment_bytes = usize::try_from(self.config.segment_bytes_min).unwrap_or(usize::MAX);
+        let bytes_max = segment_bytes.saturating_sub(OVERHEAD_BYTES);
+        let bytes = batch.body();
+        let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= bytes_max);
+        let Some(length) = length else {
+            return Err(AppendError::TooLarge { bytes: bytes.len(), bytes_max });
+        };
+        self.append_body(time.as_nanos(), Body { bytes, length, crc: crc32c::crc32c(bytes) })
+    }
+
+    /// Up to where records were appended.
+    pub(crate) fn position(&self) -> Position {
+        Position(lock(&self.writer).last_with_records)
+    }
+
+    /// Up to where everything is known to be on disk.
+    pub(crate) fn durable(&self) -> Position {
+        Position(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Returns when everything up to `position` is on disk. One of all who wait syncs, the others wait for it.
+    ///
+    /// # Errors
+    /// [`Poisoned`] after the first failed write or sync, for good: what is on disk is then not known.
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), Poisoned> {
+        self.check_poison()?;
+        if self.durable() >= position {
+            return Ok(());
+        }
+        let wanted = position.min(self.position()).0;
+        let mut commit = lock(&self.commit);
+        loop {
+            self.check_poison()?;
+            if self.synced.load(Ordering::Acquire) >= wanted {
+                return Ok(());
+            }
+            if commit.is_syncing {
+                commit = self.committed.wait(commit).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            commit.is_syncing = true;
+            drop(commit);
+            self.sync_now();
+            commit = lock(&self.commit);
+            commit.is_syncing = false;
+            self.committed.notify_all();
+        }
+    }
+
+    /// Puts everything appended so far on disk. Does nothing when it is there already.
+    ///
+    /// # Errors
+    /// As [`Log::wait_durable`].
+    pub(crate) fn sync(&self) -> Result<(), Poisoned> {
+        self.wait_durable(self.position())
+    }
+
+    /// Does what appends should not have to: prepares the next segment, touches pages ahead of the pen, cuts sealed
+    /// segments to what they use, and has an idle log carry the mark of its last sync.
+    ///
+    /// # Errors
+    /// [`AppendError::NoSegment`] when the disk is full, which an append would meet next; [`AppendError::Poisoned`].
+    pub(crate) fn maintain(&self) -> Result<(), AppendError> {
+        self.touch_ahead();
+        self.prepare_next()?;
+        self.cut_sealed();
+        self.mark()
+    }
+
+    /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
+    /// that appends it again before. One segment with frames always stays.
+    ///
+    /// # Errors
+    /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
+    pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
+        let mut upkeep = lock(&self.upkeep);
+        let mut retired = 0;
+        while let Some(number) = self.aged_out(before) {
+            self.check_poison()?;
+            let name = header::name(number);
+            let gone = if upkeep.has_recycled {
+                self.storage.remove(&name)
+            } else {
+                self.storage.rename(&name, RECYCLED_NAME)
+            };
+            gone.map_err(|source| RetireError::Remove { place: self.storage.place(&name), source })?;
+            lock(&self.writer).sealed.pop_front();
+            // Before the next one goes: were only the younger one gone after a power cut, its frames would be missing.
+            self.storage.sync_directory().map_err(|error| self.poison("sync the directory of", &name, &error))?;
+            upkeep.has_recycled = true;
+            retired += 1;
+        }
+        Ok(retired)
+    }
+
+    /// Syncs everything, writes the evidence that it is synced, and gives back what was prepared.
+    ///
+    /// # Errors
+    /// [`Poisoned`]: what is on disk is then not known.
+    pub(crate) fn close(self) -> Result<(), Poisoned> {
+        self.sync()?;
+        // Without room for the mark the log is as good; only damage to its last frames is not told from a torn tail.
+        let _ = self.mark();
+        let marked = self.sync_now();
+        self.check_poison()?;
+        if marked {
+            self.cut_sealed();
+            self.cut_active();
+        }
+        Ok(())
+    }
+
+    fn append_body(&self, time: i64, body: Body<'_>) -> Result<Position, AppendError> {
+        loop {
+            let mut writer = lock(&self.writer);
+            self.check_poison()?;
+            if writer.has_room(&body) || (writer.roll() && writer.has_room(&body)) {
+                let synced = self.synced.load(Ordering::Acquire);
+                let result = writer.append(time, synced, body);
+                let name = || header::name(writer.active_number());
+                // Under the lock: nothing may follow what was cut short.
+                let result = result.map_err(|error| self.poison("write", &name(), &error));
+                let wants_more = writer.wants_more(self.config.touch_ahead_bytes);
+                drop(writer);
+                if wants_more {
+                    self.bell.ring();
+                }
+                return Ok(Position(result?));
+            }
+            drop(writer);
+            self.prepare_next()?;
+        }
+    }
+
+    /// Syncs once, with no lock held meanwhile; false when that failed. At most one thread is here.
+    fn sync_now(&self) -> bool {
+        let (target, dirty) = lock(&self.writer).begin_sync();
+        for piece in &dirty {
+            if let Err(error) = piece.file.sync(piece.from, piece.to) {
+                self.poison("sync", "", &error);
+                return false;
+            }
+        }
+        if self.poison.get().is_some() {
+            return false;
+        }
+        self.synced.store(target, Ordering::Release);
+        true
+    }
+
+    fn prepare_next(&self) -> Result<(), AppendError> {
+        let mut upkeep = lock(&self.upkeep);
+        self.check_poison()?;
+        let bytes = match &*lock(&self.writer) {
+            writer if writer.next.is_some() => return Ok(()),
+            writer => writer.active_bytes().saturating_mul(2).min(self.config.segment_bytes_max),
+        };
+        let order = Order {
+            number: upkeep.next_number,
+            start: Start::Follows,
+            is_recycled: upkeep.has_recycled,
+            bytes: bytes.max(self.config.segment_bytes_min),
+            identity: self.config.identity,
+        };
+        let name = header::name(order.number);
+        let mut next = order.prepare(&*self.storage).map_err(|error| match error {
+            PrepareError::Refused(source) => AppendError::NoSegment { place: self.storage.place(&name), source },
+            PrepareError::Unsynced(source) => self.poison("sync", &name, &source).into(),
+        })?;
+        upkeep.next_number += 1;
+        upkeep.has_recycled = false;
+        let ahead = next.touched.saturating_add(self.config.touch_ahead_bytes).min(next.bytes);
+        next.file.touch(next.touched, ahead);
+        next.touched = ahead;
+        lock(&self.writer).next = Some(next);
+        Ok(())
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn touch_ahead(&self) {
+        let range = lock(&self.writer).touch_ahead(self.config.touch_ahead_bytes);
+        if let Some(range) = range {
+            range.file.touch(range.from, range.to);
+        }
+    }
+
+    /// Cuts sealed segments that are synced to the end. One that cannot be cut only takes more room.
+    fn cut_sealed(&self) {
+        let _upkeep = lock(&self.upkeep);
+        let old_files = lock(&self.writer).take_old_files();
+        drop(old_files);
+        let synced = self.synced.load(Ordering::Acquire);
+        let uncut: Vec<_> = {
+            let mut writer = lock(&self.writer);
+            let ready = writer.sealed.iter_mut().filter(|sealed| !sealed.is_cut && sealed.last <= synced);
+            ready.map(|sealed| (std::mem::replace(&mut sealed.is_cut, true), sealed.number, sealed.end)).collect()
+        };
+        for (_, number, end) in uncut {
+            let _ = self.storage.cut(&header::name(number), cut_to(end));
+        }
+    }
+
+    /// The last act of a close: nobody writes any more.
+    fn cut_active(&self) {
+        let mut writer = lock(&self.writer);
+        if let Some(next) = writer.next.take() {
+            let _ = self.storage.remove(&header::name(next.number));
+        }
+        let _ = self.storage.cut(&header::name(writer.active_number()), cut_to(writer.active_end()));
+    }
+
+    /// Appends a frame without records when all records are synced and no frame says so.
+    fn mark(&self) -> Result<(), AppendError> {
+        let synced = self.synced.load(Ordering::Acquire);
+        let time = {
+            let writer = lock(&self.writer);
+            if writer.marked >= writer.last_with_records || synced < writer.last_with_records {
+                return Ok(());
+            }
+            writer.newest()
+        };
+        self.append_body(time, Body { bytes: &[], length: 0, crc: crc32c::crc32c(&[]) }).map(|_| ())
+    }
+
+    /// The oldest segment, when it may go: the one after it must start with a frame that is on disk.
+    fn aged_out(&self, before: Timestamp) -> Option<u64> {
+        let synced = self.synced.load(Ordering::Acquire);
+        let writer = lock(&self.writer);
+        let oldest = writer.sealed.front()?;
+        let may_go = oldest.newest < before.as_nanos() && writer.second_first()? <= synced;
+        may_go.then_some(oldest.number)
+    }
+
+    fn check_poison(&self) -> Result<(), Poisoned> {
+        self.poison.get().map_or(Ok(()), |poisoned| Err(poisoned.clone()))
+    }
+
+    /// The first failure is the one that is told.
+    fn poison(&self, act: &str, name: &str, error: &std::io::Error) -> Poisoned {
+        let why = format!("cannot {act} {}: {error}", self.storage.place(name));
+        self.poison.get_or_init(|| Poisoned { why }).clone()
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (position, durable) = (self.position(), self.durable());
+        f.debug_struct("Log").field("position", &position).field("durable", &durable).finish_non_exhaustive()
+    }
+}
+
+/// A thread that panicked under a lock of the log has changed nothing by halves: what is stored before an error is not
+/// counted before it has succeeded.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a frame and its segment take besides the body.
+const OVERHEAD_BYTES: usize = PAGE_BYTES + frame::HEADER_BYTES;

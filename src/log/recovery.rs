@@ -1,0 +1,418 @@
+//! Reading a log: frames in sequence, up to the first one that is not there, and the question whether it may be
+//! missing.
+//!
+//! What may be missing is decided by evidence: any frame header that checks, applied or found behind the gap, tells
+//! up to where the disk was known to hold everything. Nothing that is read is changed; what is left over is named,
+//! and tidied only when a new segment fences it off.
+
+use std::io;
+
+use crate::time::Timestamp;
+
+use super::batch::Records;
+use super::error::OpenError;
+use super::frame::{self, Frame, Header};
+use super::header::{self, IDENTITY_BYTES, NoHeader, PAGE_BYTES, Place, SegmentHeader, Start};
+use super::segment::{PREPARE_NAME, RECYCLED_NAME};
+use super::storage::Storage;
+
+/// A frame that is replayed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replayed<'a> {
+    pub(crate) sequence: u64,
+    /// The engine time that it was appended with.
+    pub(crate) time: Timestamp,
+    /// What it holds; nothing when it was only a mark.
+    pub(crate) records: Records<'a>,
+}
+
+/// What was found behind the last good frame and not applied: none of it was known to be on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// The segment with the gap.
+    pub(crate) place: String,
+    /// Where the gap starts.
+    pub(crate) offset: u64,
+    /// Bytes that are set behind it, in all segments, to the last one.
+    pub(crate) bytes: u64,
+    /// Frames behind it: with none it is a torn tail, otherwise a hole.
+    pub(crate) frames: u64,
+}
+
+/// A segment that holds frames.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealed {
+    pub(super) number: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// The latest engine time in it and before it.
+    pub(super) newest: i64,
+    /// Where its last frame ends.
+    pub(super) end: u64,
+    pub(super) is_cut: bool,
+}
+
+/// What a log held.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) place: Place,
+    pub(super) newest: i64,
+    pub(super) row: Vec<Sealed>,
+    pub(super) loss: Option<Loss>,
+    pub(super) next_number: u64,
+    leftovers: Vec<Leftover>,
+}
+
+/// What is to be done once a new segment fences off the old ones.
+#[derive(Debug)]
+enum Leftover {
+    Remove(String),
+    Quarantine(u64),
+    Cut { number: u64, bytes: u64 },
+}
+
+/// Reads the log in `storage` and hands each frame to `replay`, in sequence.
+///
+/// On an error `replay` may have seen frames already: what it made of them is to be dropped.
+pub(super) fn recover(
+    storage: &dyn Storage,
+    identity: &[u8; IDENTITY_BYTES],
+    replay: &mut dyn FnMut(Replayed<'_>),
+) -> Result<Recovered, OpenError> {
+    let names = storage.list().map_err(|source| refused(storage, "list", "", source))?;
+    let row = headers(storage, &names, identity)?;
+    write_back(storage, &row)?;
+    let mut scan = Scan { storage, replay, place: None, newest: i64::MIN, found: Vec::new(), spot: None };
+    for (index, segment) in row.iter().enumerate() {
+        let cap = row[index + 1..].iter().filter_map(resumed).map(|place| place.sequence).min();
+        scan.segment(index, segment, cap)?;
+    }
+    scan.finish(&row, &names)
+}
+
+impl Recovered {
+    /// Gives back, on a full disk, what holds nothing and is not needed to read the log: unfinished files, segments
+    /// without a frame above the last one with frames, and the unused ends of segments. Recovery finds the same
+    /// without any of them.
+    pub(super) fn make_room(&self, storage: &dyn Storage) {
+        let Some(last) = self.row.last() else { return };
+        for leftover in &self.leftovers {
+            let is_spare = match leftover {
+                Leftover::Remove(name) => header::number(name).is_none_or(|number| number > last.number),
+                Leftover::Cut { .. } => true,
+                Leftover::Quarantine(_) => false,
+            };
+            if is_spare {
+                // What cannot be given back makes no room; the next step tells.
+                let _ = leftover.tidy(storage);
+            }
+        }
+    }
+
+    /// Removes, cuts and moves aside what no frame of the log stands in.
+    pub(super) fn tidy(&mut self, storage: &dyn Storage) -> Result<(), OpenError> {
+        for leftover in &self.leftovers {
+            leftover.tidy(storage)?;
+        }
+        storage.sync_directory().map_err(|source| refused(storage, "sync", "", source))
+    }
+}
+
+impl Leftover {
+    fn tidy(&self, storage: &dyn Storage) -> Result<(), OpenError> {
+        let (act, name, result) = match self {
+            Self::Remove(name) => ("remove", name.clone(), storage.remove(name).or_else(gone_is_fine)),
+            Self::Quarantine(number) => {
+                let name = header::name(*number);
+                let result = storage.rename(&name, &format!("{number:016x}{QUARANTINE_SUFFIX}"));
+                ("move aside", name, result)
+            }
+            Self::Cut { number, bytes } => {
+                let name = header::name(*number);
+                let result = storage.cut(&name, *bytes);
+                ("cut", name, result)
+            }
+        };
+        result.map_err(|source| refused(storage, act, &name, source))
+    }
+}
+
+/// The headers of all segments, by number.
+fn headers(
+    storage: &dyn Storage,
+    names: &[String],
+    identity: &[u8; IDENTITY_BYTES],
+) -> Result<Vec<SegmentHeader>, OpenError> {
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| header::number(name)).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|number| read_header(storage, number, identity)).collect()
+}
+
+/// Has everything on disk that is going to be read. What stands before the last segment that resumes was when that
+/// one was made.
+fn write_back(storage: &dyn Storage, row: &[SegmentHeader]) -> Result<(), OpenError> {
+    let from = row.iter().rposition(|segment| resumed(segment).is_some()).unwrap_or(0);
+    row[from..].iter().try_for_each(|segment| {
+        let name = header::name(segment.number);
+        storage.write_back(&name).map_err(|source| refused(storage, "write back", &name, source))
+    })
+}
+
+fn read_header(
+    storage: &dyn Storage,
+    number: u64,
+    identity: &[u8; IDENTITY_BYTES],
+) -> Result<SegmentHeader, OpenError> {
+    let name = header::name(number);
+    let page = storage.read(&name, PAGE_BYTES as u64).map_err(|source| refused(storage, "read", &name, source))?;
+    let place = storage.place(&name);
+    match SegmentHeader::decode(&page) {
+        Err(NoHeader::Newer { version }) => Err(OpenError::Newer { place, version }),
+        Ok(header) if header.number != number => Err(OpenError::Header { place }),
+        Err(NoHeader::Damaged) => Err(OpenError::Header { place }),
+        Ok(header) if header.identity != *identity => Err(OpenError::OtherState { place }),
+        Ok(header) => Ok(header),
+    }
+}
+
+/// The state of reading.
+struct Scan<'a> {
+    storage: &'a dyn Storage,
+    replay: &'a mut dyn FnMut(Replayed<'_>),
+    /// After the last frame applied; none while the first frame may have any sequence.
+    place: Option<Place>,
+    newest: i64,
+    found: Vec<Found>,
+    spot: Option<Spot>,
+}
+
+/// What one segment held.
+struct Found {
+    number: u64,
+    /// With the frames in it that were applied, when there are any.
+    sealed: Option<Sealed>,
+    /// Whether bytes stand in it that no frame explains.
+    holds_more: bool,
+}
+
+/// Where the next frame would stand.
+#[derive(Clone, Copy)]
+struct Spot {
+    index: usize,
+    offset: usize,
+}
+
+impl Scan<'_> {
+    /// Applies the frames of one segment that come next, none above `cap`.
+    fn segment(&mut self, index: usize, segment: &SegmentHeader, cap: Option<u64>) -> Result<(), OpenError> {
+        self.enter(index, segment, cap)?;
+        let bytes = self.read(segment.number)?;
+        let mut sealed: Option<Sealed> = None;
+        let mut offset = PAGE_BYTES;
+        while let Some((at, frame)) = self.next(&bytes, offset, segment.salt, cap) {
+            self.apply(segment.number, at, &frame)?;
+            offset = at + frame.bytes();
+            self.spot = Some(Spot { index, offset });
+            let first = sealed.map_or(frame.header.sequence, |sealed| sealed.first);
+            let (number, last, newest, end) = (segment.number, frame.header.sequence, self.newest, offset as u64);
+            sealed =
+                Some(Sealed { number, first, last, newest, end, is_cut: bytes.len() as u64 <= cut_to(offset as u64) });
+        }
+        if self.place.is_none() {
+            let place = self.storage.place(&header::name(segment.number));
+            return Err(OpenError::FirstFrame { place, offset: PAGE_BYTES as u64 });
+        }
+        let behind = Behind::of(&bytes, offset, segment, self.missing_sequence());
+        self.found.push(Found { number: segment.number, sealed, holds_more: behind.is_something(segment) });
+        Ok(())
+    }
+
+    /// Checks that `segment` goes on where the last one ended.
+    fn enter(&mut self, index: usize, segment: &SegmentHeader, cap: Option<u64>) -> Result<(), OpenError> {
+        let here = Spot { index, offset: PAGE_BYTES };
+        let Some(resumed) = resumed(segment) else {
+            if index == 0 {
+                // Number 1 starts at the start, and where a later one resumes at the start there is nothing yet. Any
+                // other that became the lowest starts with a frame that was synced.
+                self.place = (segment.number == 1 || cap == Some(0)).then(Place::default);
+                self.spot = Some(here);
+            }
+            return Ok(());
+        };
+        if index > 0 && self.place != Some(resumed) {
+            return Err(self.missing(resumed.sequence));
+        }
+        (self.place, self.spot) = (Some(resumed), Some(here));
+        Ok(())
+    }
+
+    /// The next frame in sequence, at `offset` or on the page after it, and where it is.
+    fn next<'b>(&self, bytes: &'b [u8], offset: usize, salt: u64, cap: Option<u64>) -> Option<(usize, Frame<'b>)> {
+        if let (Some(place), Some(cap)) = (self.place, cap)
+            && place.sequence >= cap
+        {
+            return None;
+        }
+        [offset, offset.next_multiple_of(PAGE_BYTES)].into_iter().find_map(|at| {
+            let frame = Frame::decode(bytes.get(at..)?, salt)?;
+            self.continues(&frame.header).then_some((at, frame))
+        })
+    }
+
+    fn continues(&self, header: &Header) -> bool {
+        self.place
+            .is_none_or(|place| Some(header.sequence) == place.sequence.checked_add(1) && header.chain == place.chain)
+    }
+
+    fn apply(&mut self, number: u64, at: usize, frame: &Frame<'_>) -> Result<(), OpenError> {
+        let Some(records) = Records::of(frame.body) else {
+            return Err(OpenError::Records { place: self.storage.place(&header::name(number)), offset: at as u64 });
+        };
+        let header = &frame.header;
+        self.place = Some(Place { sequence: header.sequence, chain: frame.crc });
+        self.newest = self.newest.max(header.time);
+        (self.replay)(Replayed { sequence: header.sequence, time: Timestamp::from_nanos(header.time), records });
+        Ok(())
+    }
+
+    /// Judges what stands behind the last frame, and says what is to be done with it.
+    fn finish(mut self, row: &[SegmentHeader], names: &[String]) -> Result<Recovered, OpenError> {
+        let loss = self.loss(row)?;
+        let place = self.place.unwrap_or_default();
+        let sealed: Vec<Sealed> = self.found.iter().filter_map(|found| found.sealed).collect();
+        let mut leftovers: Vec<Leftover> = self.found.iter().filter_map(Found::leftover).collect();
+        let lowest = sealed.first().map_or(0, |sealed| sealed.number);
+        let outlived = |name: &&String| {
+            name.as_str() == PREPARE_NAME || name.as_str() == RECYCLED_NAME || is_outlived(name, lowest)
+        };
+        leftovers.extend(names.iter().filter(outlived).cloned().map(Leftover::Remove));
+        let next_number = row.last().map_or(1, |segment| segment.number + 1);
+        Ok(Recovered { place, newest: self.newest, row: sealed, loss, next_number, leftovers })
+    }
+
+    /// What stands behind the last frame in its segment and all later ones; an error when that frame was not the last.
+    fn loss(&mut self, row: &[SegmentHeader]) -> Result<Option<Loss>, OpenError> {
+        let (Some(spot), Some(place)) = (self.spot, self.place) else { return Ok(None) };
+        let (mut all, mut is_loss) = (Behind::default(), false);
+        for (index, segment) in row.iter().enumerate().skip(spot.index) {
+            let from = if index == spot.index { spot.offset } else { PAGE_BYTES };
+            let bytes = self.read(segment.number)?;
+            let behind = Behind::of(&bytes, from, segment, self.missing_sequence());
+            is_loss |= behind.is_something(segment);
+            all.add(&behind);
+        }
+        if all.synced > place.sequence {
+            return Err(self.missing(all.synced));
+        }
+        let place = row.get(spot.index).map(|segment| self.storage.place(&header::name(segment.number)));
+        let report = |place| Loss { place, offset: spot.offset as u64, bytes: all.bytes, frames: all.frames };
+        Ok(place.filter(|_| is_loss).map(report))
+    }
+
+    /// The error for a next frame that is not there and was on disk, as all up to `synced`.
+    fn missing(&self, synced: u64) -> OpenError {
+        let number = self.spot.and_then(|spot| Some(self.found.get(spot.index)?.number));
+        OpenError::Corrupt {
+            place: self.storage.place(&number.map_or_else(String::new, header::name)),
+            offset: self.spot.map_or(0, |spot| spot.offset as u64),
+            sequence: self.missing_sequence(),
+            synced,
+        }
+    }
+
+    /// The sequence that comes next.
+    fn missing_sequence(&self) -> u64 {
+        self.place.map_or(0, |place| place.sequence.saturating_add(1))
+    }
+
+    fn read(&self, number: u64) -> Result<Vec<u8>, OpenError> {
+        let name = header::name(number);
+        self.storage.read(&name, SEGMENT_BYTES_LIMIT).map_err(|source| refused(self.storage, "read", &name, source))
+    }
+}
+
+impl Found {
+    fn leftover(&self) -> Option<Leftover> {
+        match self.sealed {
+            Some(sealed) if sealed.is_cut || self.holds_more => None,
+            Some(sealed) => Some(Leftover::Cut { number: sealed.number, bytes: cut_to(sealed.end) }),
+            None if self.holds_more => Some(Leftover::Quarantine(self.number)),
+            None => Some(Leftover::Remove(header::name(self.number))),
+        }
+    }
+}
+
+/// What stands behind the frames that were applied.
+#[derive(Default)]
+struct Behind {
+    /// From the gap to the last byte that is set.
+    bytes: u64,
+    /// Headers of frames that check.
+    headers: u64,
+    /// Those of them that come after the frame that is missing.
+    frames: u64,
+    /// The highest mark of any of them.
+    synced: u64,
+}
+
+impl Behind {
+    fn of(bytes: &[u8], from: usize, segment: &SegmentHeader, missing: u64) -> Self {
+        let rest = bytes.get(from..).unwrap_or_default();
+        let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        let mut behind = Self { bytes, ..Self::default() };
+        // Frames stand at multiples of 8, and so does `from`, after a frame or a page.
+        let set = usize::try_from(behind.bytes).unwrap_or(usize::MAX);
+        let last = set.saturating_add(frame::HEADER_BYTES).min(rest.len());
+        for at in (0..last).step_by(8) {
+            if let Some((header, _)) = rest.get(at..).and_then(|bytes| Header::decode(bytes, segment.salt)) {
+                behind.headers += 1;
+                behind.frames += u64::from(header.sequence > missing);
+                behind.synced = behind.synced.max(header.synced);
+            }
+        }
+        behind
+    }
+
+    /// Whether any of it is of this life of the file: a recycled one is full of an older one.
+    fn is_something(&self, segment: &SegmentHeader) -> bool {
+        self.headers > 0 || (self.bytes > 0 && !segment.is_recycled)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.bytes += other.bytes;
+        self.headers += other.headers;
+        self.frames += other.frames;
+        self.synced = self.synced.max(other.synced);
+    }
+}
+
+fn resumed(segment: &SegmentHeader) -> Option<Place> {
+    match segment.start {
+        Start::Follows => None,
+        Start::Resumes(place) => Some(place),
+    }
+}
+
+/// Whether `name` was moved aside and is older than all that is live.
+fn is_outlived(name: &str, lowest: u64) -> bool {
+    let digits = name.strip_suffix(QUARANTINE_SUFFIX);
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).is_some_and(|number| number < lowest)
+}
+
+/// What a segment whose last frame ends at `end` is cut to: a whole page, so that no synced page is written again.
+pub(super) fn cut_to(end: u64) -> u64 {
+    end.next_multiple_of(PAGE_BYTES as u64)
+}
+
+/// The new segment was prepared under the name of one that was never finished.
+fn gone_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+pub(super) fn refused(storage: &dyn Storage, act: &'static str, name: &str, source: io::Error) -> OpenError {
+    OpenError::Io { act, place: storage.place(name), source }
+}
+
+/// No segment is larger; a file that is longer is read to here.
+pub(super) const SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
+const QUARANTINE_SUFFIX: &str = ".quarantine";

@@ -1,0 +1,78 @@
+//! Preparing a segment: everything a frame needs is on disk before the segment has its name.
+
+use std::io;
+use std::sync::Arc;
+
+use super::header::{self, IDENTITY_BYTES, PAGE_BYTES, SegmentHeader, Start};
+use super::storage::{File, Opened, Pen, Storage};
+
+/// A segment without frames, ready for them.
+pub(super) struct Prepared {
+    pub(super) number: u64,
+    pub(super) salt: u64,
+    pub(super) bytes: u64,
+    /// Up to where its pages were touched.
+    pub(super) touched: u64,
+    pub(super) pen: Box<dyn Pen>,
+    pub(super) file: Arc<dyn File>,
+}
+
+/// What a new segment is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    pub(super) number: u64,
+    pub(super) start: Start,
+    pub(super) is_recycled: bool,
+    pub(super) bytes: u64,
+    pub(super) identity: [u8; IDENTITY_BYTES],
+}
+
+/// Why there is no new segment.
+#[derive(Debug)]
+pub(super) enum PrepareError {
+    /// Nothing came of it; another try may succeed.
+    Refused(io::Error),
+    /// A sync failed: what is on disk is not known.
+    Unsynced(io::Error),
+}
+
+impl Order {
+    pub(super) fn prepare(&self, storage: &dyn Storage) -> Result<Prepared, PrepareError> {
+        let salt = storage.random().map_err(PrepareError::Refused)?;
+        let (file_name, opened) = self.open(storage).map_err(PrepareError::Refused)?;
+        let Opened { mut pen, file } = opened;
+        let header = SegmentHeader {
+            number: self.number,
+            salt,
+            start: self.start,
+            is_recycled: self.is_recycled,
+            bytes: self.bytes,
+            identity: self.identity,
+        };
+        pen.write(0, &header.encode()).map_err(PrepareError::Refused)?;
+        file.sync_all().map_err(PrepareError::Unsynced)?;
+        storage.rename(file_name, &header::name(self.number)).map_err(PrepareError::Refused)?;
+        storage.sync_directory().map_err(PrepareError::Unsynced)?;
+        Ok(Prepared { number: self.number, salt, bytes: self.bytes, touched: PAGE_BYTES as u64, pen, file })
+    }
+
+    fn open(&self, storage: &dyn Storage) -> io::Result<(&'static str, Opened)> {
+        if self.is_recycled {
+            return Ok((RECYCLED_NAME, storage.recycle(RECYCLED_NAME, self.bytes)?));
+        }
+        Ok((PREPARE_NAME, storage.create(PREPARE_NAME, self.bytes)?))
+    }
+}
+
+impl PrepareError {
+    pub(super) fn into_source(self) -> io::Error {
+        match self {
+            Self::Refused(source) | Self::Unsynced(source) => source,
+        }
+    }
+}
+
+/// The name of a segment that is not ready.
+pub(super) const PREPARE_NAME: &str = "prepare.tmp";
+/// The name of a segment that has aged out and waits for its next life.
+pub(super) const RECYCLED_NAME: &str = "recycled.tmp";

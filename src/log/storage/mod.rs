@@ -1,0 +1,78 @@
+//! What the log asks of a disk: few operations, so that a failing or a forgetful disk is just another implementation.
+//!
+//! [`Disk`] is the real one. The tests bring one in memory that loses unsynced sectors and fails at any call; both
+//! run the same log.
+
+mod disk;
+#[cfg(test)]
+pub(super) mod simulated;
+
+use std::io;
+use std::sync::Arc;
+
+pub(crate) use disk::Disk;
+
+/// A directory of files.
+///
+/// Nothing is on disk before the sync that covers it: of a file's bytes [`File::sync`] or [`File::sync_all`], of names
+/// [`Storage::sync_directory`].
+pub(crate) trait Storage: Send + Sync {
+    /// The names in the directory, in any order.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file of `bytes` zeros whose space is taken already; an older one of that name is replaced.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Opened>;
+
+    /// Opens a file to be written anew, cut or extended to `bytes` whose space is taken already. It keeps its old
+    /// bytes.
+    fn recycle(&self, name: &str, bytes: u64) -> io::Result<Opened>;
+
+    /// Puts all of a file on disk, and has later reads come from there and not from the page cache, which after a
+    /// failed sync shows what the disk has not got.
+    fn write_back(&self, name: &str) -> io::Result<()>;
+
+    /// The bytes of a file, at most `limit`.
+    fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// Cuts a file that nobody writes to.
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()>;
+
+    /// Gives a file another name, in place of whatever had that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a name.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Puts all names on disk as they are now.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// A number that nobody can guess: for salts.
+    fn random(&self) -> io::Result<u64>;
+
+    /// Where a name is, for messages.
+    fn place(&self, name: &str) -> String;
+}
+
+/// A file to be written: the right to do so, and what many threads may do meanwhile.
+pub(crate) struct Opened {
+    pub(crate) pen: Box<dyn Pen>,
+    pub(crate) file: Arc<dyn File>,
+}
+
+/// The one right to store to a file.
+pub(crate) trait Pen: Send {
+    /// Stores `bytes` at `offset`: they survive the death of the process when this returns.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// A file that somebody writes to.
+pub(crate) trait File: Send + Sync {
+    /// Puts the bytes `from..to` on disk, and maybe more. A failure is final: what is on disk is not known then.
+    fn sync(&self, from: u64, to: u64) -> io::Result<()>;
+
+    /// Puts all bytes and the file's size on disk.
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Has the pages of `from..to` at hand for the pen, as far as that helps. Changes no content.
+    fn touch(&self, from: u64, to: u64);
+}
