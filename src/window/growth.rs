@@ -81,12 +81,17 @@ impl Held<'_> {
 
     /// Frees what has expired in a segment last cleaned in generation `cleaned`, where it stands.
     fn expire(&mut self, segment: SegmentRef, cleaned: u64) {
-        let era = self.core.era;
-        if era.newest - cleaned + (self.core.counts.len() as u64) < TAG_RANGE {
+        if self.can_tell_tags(cleaned) {
+            let era = self.core.era;
             return self.open(segment).expire(era);
         }
         let fate = self.fate(cleaned);
         self.open(segment).update_marks(fate);
+    }
+
+    /// Whether no tag can have come round in a segment last cleaned in generation `cleaned`.
+    fn can_tell_tags(&self, cleaned: u64) -> bool {
+        self.core.era.newest - cleaned + (self.core.counts.len() as u64) < TAG_RANGE
     }
 
     /// Collects the entries of `segment` that still count, with marks that can be told now.
@@ -219,18 +224,25 @@ impl Held<'_> {
     }
 
     /// Tends to the segment at `path`: cleans it when it holds expired entries, and gives memory back that it does not
-    /// need. Returns the path of the next one.
-    pub(super) fn tend(&mut self, root: usize, path: u32) -> u32 {
+    /// need. One that is used well stays as it is, so that a set from which as many ids leave as come is left alone; unless
+    /// `gathers`, which moves it towards lower arenas. Returns the path of the next one.
+    pub(super) fn tend(&mut self, root: usize, path: u32, gathers: bool) -> u32 {
         let slots = self.roots[root].slots();
         let slot = &slots[(path >> (PATH_BITS - slots.len().trailing_zeros())) as usize];
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
         let (_, next) = span(path, segment.depth());
-        if !segment.is_empty() {
+        if !segment.is_empty() && (gathers || !self.is_used_well(segment, cleaned)) {
             let mut entries = Vec::new();
             self.survivors(segment, cleaned, &mut entries);
             self.tend_with(root, path, segment, cleaned, entries);
         }
         next
+    }
+
+    fn is_used_well(&mut self, segment: SegmentRef, cleaned: u64) -> bool {
+        let era = self.core.era;
+        let capacity = ENTRIES << segment.class();
+        self.can_tell_tags(cleaned) && self.open(segment).live(era) as f64 > WELL_USED_FILL * capacity as f64
     }
 
     fn tend_with(&mut self, root: usize, path: u32, segment: SegmentRef, cleaned: u64, entries: Vec<Entry>) {
@@ -298,3 +310,5 @@ fn release(memory: &mut super::memory::Memory, segment: SegmentRef) {
 const PRESIZED_FILL: f64 = 0.8;
 /// Segments are made smaller only when they are filled less than this afterwards, so that they do not swing.
 const SHRUNK_FILL: f64 = 0.5;
+/// A segment that is filled more than this can be neither made smaller nor, most likely, be joined with another.
+const WELL_USED_FILL: f64 = 0.4;

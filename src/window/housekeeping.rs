@@ -76,7 +76,7 @@ impl Set {
             }
             held.core.forgotten = 0;
         }
-        cursor.path = held.tend(cursor.root, cursor.path);
+        cursor.path = held.tend(cursor.root, cursor.path, cursor.gathers.is_some());
         drop(held);
         if cursor.path >> super::line::PATH_BITS == 0 {
             return false;

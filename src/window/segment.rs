@@ -252,6 +252,12 @@ impl<'a> Segment<'a> {
         }
     }
 
+    /// How many entries still count, where no tag can have come round.
+    pub(super) fn live(&self, era: Era) -> usize {
+        let gone = |line: &Line| line.room(era.newest, era.newest - era.horizon).count_ones() as usize;
+        self.lines.iter().map(|line| ENTRIES - gone(line)).sum()
+    }
+
     /// Moves every entry that has `bit` of the path to `sibling`, a segment of the same class, whatever is in it. Where an
     /// entry stands among the lines does not depend on the path, so it stands in the same place there. Returns how many
     /// moved.
