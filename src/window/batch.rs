@@ -36,6 +36,8 @@ struct Block<'a> {
     bucket_bits: u32,
     /// How many places of each bucket are filled.
     lengths: Box<[u16]>,
+    /// The shard that is asked first: a random one, so that threads do not follow each other from lock to lock.
+    first: usize,
     questions: Range<usize>,
 }
 
@@ -284,6 +286,7 @@ impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
     fn fill(&mut self, block: &mut Block<'a>) -> bool {
         self.lines[self.asked_for..].iter().for_each(|line| prefetch_far(*line));
         block.lengths.fill(0);
+        block.first = self.fingerprints.first().map_or(0, |fingerprint| self.set.shard_of(*fingerprint));
         let mut taken = 0;
         for (fingerprint, slot) in self.fingerprints.iter().zip(&self.slots) {
             let shard = self.set.shard_of(*fingerprint);
@@ -311,15 +314,16 @@ impl<'a> Block<'a> {
         let bucket_bits = most.ilog2();
         assert!(shards << bucket_bits <= 1 << u16::BITS, "a place is 16 bits");
         let places = Box::new_uninit_slice(shards << bucket_bits);
-        Self { places, bucket_bits, lengths: vec![0; shards].into_boxed_slice(), questions: 0..0 }
+        Self { places, bucket_bits, lengths: vec![0; shards].into_boxed_slice(), first: 0, questions: 0..0 }
     }
 
     /// The shards that are asked, with their questions.
     #[inline]
     fn runs(&self) -> impl Iterator<Item = (usize, Run<'_>)> {
-        self.lengths.iter().enumerate().filter(|(_, length)| **length > 0).map(|(shard, length)| {
+        let shards = (self.first..self.lengths.len()).chain(0..self.first);
+        shards.filter(|shard| self.lengths[*shard] > 0).map(|shard| {
             let first = shard << self.bucket_bits;
-            let places = &self.places[first..first + usize::from(*length)];
+            let places = &self.places[first..first + usize::from(self.lengths[shard])];
             // SAFETY: `fill` wrote the first `length` places of each bucket, and an initialised question is laid out as
             // one that may be.
             let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question<'a>]) };
