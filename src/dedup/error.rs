@@ -57,7 +57,7 @@ pub enum BuildError {
     #[error("a limit of 0 ids leaves room for none: leave it out for no limit")]
     NoIds,
     /// The limit on memory is too small for what is asked.
-    #[error("{bytes} bytes of memory are too few for {expected_ids} expected ids and the set itself")]
+    #[error("{bytes} bytes of memory are too few for a set with room for {expected_ids} ids at first: allow more")]
     MemoryTooSmall {
         /// The limit.
         bytes: usize,
