@@ -178,9 +178,12 @@ fn work(dedup: &Deduplicator, thread: u64, mut next: u64) {
         for id in ids(first, 20) {
             assert_eq!(dedup.observe(id), Verdict::FirstSeen);
         }
-        // What was gathered is appended with this.
+        // Gathered at most a moment ago, and maybe not appended.
+        assert!(dedup.forget(first.to_le_bytes()).unwrap());
+        say("<", thread, "forget", first, 1);
+        // What is left of it is appended with this.
         let _ = dedup.position();
-        say("<", thread, "single", first, 20);
+        say("<", thread, "single", first + 1, 19);
 
         say(">", thread, "commit", first + 20, 5);
         let mut reserved = dedup.reserve_batch(&ids(first + 20, 5)).unwrap();
