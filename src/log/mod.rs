@@ -45,6 +45,7 @@ pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::IDENTITY_BYTES;
 pub(crate) use housekeeper::Housekeeper;
 pub(crate) use recovery::{Loss, Replayed};
+pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
 
 /// How a log is kept. May change at any open.

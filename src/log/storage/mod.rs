@@ -4,6 +4,7 @@
 //! run the same log.
 
 mod disk;
+mod fault;
 #[cfg(test)]
 pub(super) mod simulated;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 pub(crate) use disk::Disk;
+pub use fault::survive_sigbus;
 
 /// A directory of files.
 ///

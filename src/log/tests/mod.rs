@@ -6,6 +6,7 @@
 mod damage;
 mod disk;
 mod exhaustive;
+mod fault;
 mod group_commit;
 mod random;
 mod rules;
