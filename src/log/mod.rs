@@ -26,11 +26,13 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod watch;
 mod writer;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::time::Timestamp;
 
@@ -39,7 +41,7 @@ use housekeeper::Bell;
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
 use segment::{Order, PrepareError};
 use upkeep::Upkeep;
-use writer::{Body, Writer};
+use writer::{Body, Piece, Segment, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record, Records};
 pub(crate) use directory::{Directory, DirectoryError};
@@ -61,12 +63,20 @@ pub(crate) struct Config {
     pub(crate) segment_bytes_max: u64,
     /// How far pages are touched ahead of the pen.
     pub(crate) touch_ahead_bytes: u64,
+    /// How often, at most, an upkeep looks whether another program has meddled with the files. Each sync looks, too.
+    pub(crate) watch_every: Duration,
 }
 
 impl Config {
-    /// Segments of 1 MiB to 64 MiB, 4 MiB touched ahead.
+    /// Segments of 1 MiB to 64 MiB, 4 MiB touched ahead, a look each second.
     pub(crate) fn new(identity: [u8; IDENTITY_BYTES]) -> Self {
-        Self { identity, segment_bytes_min: 1 << 20, segment_bytes_max: 64 << 20, touch_ahead_bytes: 4 << 20 }
+        Self {
+            identity,
+            segment_bytes_min: 1 << 20,
+            segment_bytes_max: 64 << 20,
+            touch_ahead_bytes: 4 << 20,
+            watch_every: Duration::from_secs(1),
+        }
     }
 
     /// The same in whole pages, two at least.
@@ -149,7 +159,7 @@ impl Log {
             storage,
             config,
             writer: Mutex::new(Writer::new(segment, place, newest, row)),
-            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false }),
+            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None }),
             commit: Mutex::new(Commit { is_syncing: false }),
             committed: Condvar::new(),
             // Recovery had every file written back before it read it.
@@ -268,17 +278,26 @@ impl Log {
     /// Syncs once, with no lock held meanwhile; false when that failed. At most one thread is here.
     fn sync_now(&self) -> bool {
         let (target, dirty) = lock(&self.writer).begin_sync();
-        for piece in &dirty {
-            if let Err(error) = piece.file.sync(piece.from, piece.to) {
-                self.poison("sync", "", &error);
-                return false;
-            }
+        if dirty.iter().any(|piece| self.sync_piece(piece).is_err()) {
+            return false;
         }
         if self.poison.get().is_some() {
             return false;
         }
         self.synced.store(target, Ordering::Release);
         true
+    }
+
+    fn sync_piece(&self, piece: &Piece) -> Result<(), Poisoned> {
+        let name = || header::name(piece.segment.number);
+        piece.segment.file.sync(piece.from, piece.to).map_err(|error| self.poison("sync", &name(), &error))?;
+        // What was synced into a file that has lost its name is lost all the same.
+        self.check_file(&piece.segment)
+    }
+
+    /// Whether the file of `segment` is as it was made: it is not cut, renamed or removed yet.
+    fn check_file(&self, segment: &Segment) -> Result<(), Poisoned> {
+        watch::check(&*self.storage, segment).map_err(|why| self.poison_with(why))
     }
 
     fn bell(&self) -> &Bell {
@@ -291,7 +310,10 @@ impl Log {
 
     /// The first failure is the one that is told.
     fn poison(&self, act: &str, name: &str, error: &std::io::Error) -> Poisoned {
-        let why = format!("cannot {act} {}: {error}", self.storage.place(name));
+        self.poison_with(format!("cannot {act} {}: {error}", self.storage.place(name)))
+    }
+
+    fn poison_with(&self, why: String) -> Poisoned {
         self.poison.get_or_init(|| Poisoned { why }).clone()
     }
 }

@@ -3,6 +3,7 @@
 //! All work with files but storing and syncing is done under the `upkeep` lock, one at a time.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::time::Timestamp;
 
@@ -10,22 +11,25 @@ use super::header::{self, Start};
 use super::recovery::cut_to;
 use super::segment::{Order, PrepareError, RECYCLED_NAME};
 use super::writer::Body;
-use super::{AppendError, Log, RetireError, lock};
+use super::{AppendError, Log, Poisoned, RetireError, lock};
 
 /// What the housekeeper holds while it works with files.
 pub(super) struct Upkeep {
     pub(super) next_number: u64,
     /// Whether a segment that has aged out waits for its next life.
     pub(super) has_recycled: bool,
+    /// When the files were last looked at.
+    pub(super) watched: Option<Instant>,
 }
 
 impl Log {
-    /// Does what appends should not have to: prepares the next segment, touches pages ahead of the pen, cuts sealed
-    /// segments to what they use, and has an idle log carry the mark of its last sync.
+    /// Does what appends should not have to: watches over the files, prepares the next segment, touches pages ahead of
+    /// the pen, cuts sealed segments to what they use, and has an idle log carry the mark of its last sync.
     ///
     /// # Errors
     /// [`AppendError::NoSegment`] when the disk is full, which an append would meet next; [`AppendError::Poisoned`].
     pub(crate) fn maintain(&self) -> Result<(), AppendError> {
+        self.watch()?;
         self.touch_ahead();
         self.prepare_next()?;
         self.cut_sealed();
@@ -87,10 +91,23 @@ impl Log {
         Ok(())
     }
 
+    /// Looks, now and then, whether another program has meddled with the files that are written to.
+    fn watch(&self) -> Result<(), Poisoned> {
+        // Held while looking, so that no file is renamed, cut or removed by this process meanwhile.
+        let mut upkeep = lock(&self.upkeep);
+        self.check_poison()?;
+        if upkeep.watched.is_some_and(|watched| watched.elapsed() < self.config.watch_every) {
+            return Ok(());
+        }
+        upkeep.watched = Some(Instant::now());
+        let segments = lock(&self.writer).ahead();
+        segments.iter().try_for_each(|segment| self.check_file(segment))
+    }
+
     fn touch_ahead(&self) {
         let range = lock(&self.writer).touch_ahead(self.config.touch_ahead_bytes);
         if let Some(range) = range {
-            range.file.touch(range.from, range.to);
+            range.segment.file.touch(range.from, range.to);
         }
     }
 

@@ -19,7 +19,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -27,7 +27,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::fault::Registered;
-use super::{File, Opened, Pen, Storage};
+use super::{File, Opened, Pen, Status, Storage};
 
 /// A directory of a file system.
 #[derive(Debug)]
@@ -159,8 +159,18 @@ impl Storage for Disk {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    fn status(&self, name: &str) -> io::Result<Status> {
+        fs::symlink_metadata(self.path.join(name)).map(|told| Status::of(&told))
+    }
+
     fn place(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
+    }
+}
+
+impl Status {
+    fn of(told: &fs::Metadata) -> Self {
+        Self { device: told.dev(), inode: told.ino(), links: told.nlink(), bytes: told.size() }
     }
 }
 
@@ -225,6 +235,10 @@ impl File for Mapped {
         self.mapping.check()
     }
 
+    fn status(&self) -> io::Result<Status> {
+        self.file.metadata().map(|told| Status::of(&told))
+    }
+
     #[cfg(target_os = "linux")]
     fn touch(&self, from: u64, to: u64) {
         if let Ok((from, bytes)) = range(from, to.min(self.mapping.map.len() as u64)) {
@@ -257,6 +271,10 @@ impl File for Plain {
 
     fn sync_all(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        self.0.metadata().map(|told| Status::of(&told))
     }
 
     fn touch(&self, _: u64, _: u64) {}
