@@ -68,10 +68,11 @@ pub(crate) enum AppendError {
     /// See [`Poisoned`].
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
-    /// There is no room for another segment. The same append may succeed later.
-    #[error("no new segment can be prepared in {place}: make room there")]
+    /// There is no room for another segment, on disk or within the limit. The same append may succeed later.
+    #[error("no new segment can be prepared as {place}: {advice}")]
     NoSegment {
         place: String,
+        advice: &'static str,
         #[source]
         source: io::Error,
     },
