@@ -30,6 +30,7 @@ mod watch;
 mod writer;
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -37,18 +38,17 @@ use std::time::Duration;
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};
-use housekeeper::Bell;
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
 use room::Counted;
 use segment::{Order, PREPARE_NAME, PrepareError, Prepared};
 use upkeep::Upkeep;
 use writer::{Body, Piece, Segment, Writer};
 
-pub(crate) use batch::{Batch, Kind, Record, Records};
+pub(crate) use batch::{Batch, Kind, Record};
 pub(crate) use directory::{Directory, DirectoryError};
 pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::IDENTITY_BYTES;
-pub(crate) use housekeeper::Housekeeper;
+pub(crate) use housekeeper::{Bell, Housekeeper};
 pub(crate) use recovery::{Loss, Replayed};
 pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
@@ -197,8 +197,14 @@ impl Log {
     }
 
     /// What all files of the log take on disk.
+    #[allow(dead_code, reason = "no statistics show it yet")]
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.storage.bytes()
+    }
+
+    /// The latest engine time of any frame.
+    pub(crate) fn newest(&self) -> Timestamp {
+        Timestamp::from_nanos(lock(&self.writer).newest())
     }
 
     /// Returns when everything up to `position` is on disk. One of all who wait syncs, the others wait for it.
@@ -241,11 +247,11 @@ impl Log {
         self.wait_durable(self.position())
     }
 
-    /// Syncs everything, writes the evidence that it is synced, and gives back what was prepared.
+    /// Syncs everything, writes the evidence that it is synced, and gives back what was prepared. Nobody appends any more.
     ///
     /// # Errors
     /// [`Poisoned`]: what is on disk is then not known.
-    pub(crate) fn close(self) -> Result<(), Poisoned> {
+    pub(crate) fn close(&self) -> Result<(), Poisoned> {
         self.sync()?;
         // Without room for the mark the log is as good; only damage to its last frames is not told from a torn tail.
         let _ = self.mark();
@@ -309,6 +315,11 @@ impl Log {
         &self.bell
     }
 
+    /// Whether a write or a sync has failed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
     fn check_poison(&self) -> Result<(), Poisoned> {
         self.poison.get().map_or(Ok(()), |poisoned| Err(poisoned.clone()))
     }
@@ -321,6 +332,11 @@ impl Log {
     fn poison_with(&self, why: String) -> Poisoned {
         self.poison.get_or_init(|| Poisoned { why }).clone()
     }
+}
+
+/// Whether a log was begun in `storage`.
+pub(crate) fn is_there(storage: &dyn Storage) -> io::Result<bool> {
+    Ok(storage.list()?.iter().any(|name| header::number(name).is_some()))
 }
 
 impl fmt::Debug for Log {

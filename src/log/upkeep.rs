@@ -93,11 +93,11 @@ impl Log {
         };
         let (number, start, is_recycled) = (upkeep.next_number, Start::Follows, upkeep.has_recycled);
         let name = header::name(number);
-        let no_segment = |(advice, source)| AppendError::NoSegment { place: self.storage.place(&name), advice, source };
-        let bytes = self.room_for_next(&upkeep, wanted).map_err(|why| no_segment((RAISE_LIMIT, why)))?;
+        let no_segment = |source| AppendError::NoSegment { place: self.storage.place(&name), source };
+        let bytes = self.room_for_next(&upkeep, wanted).map_err(no_segment)?;
         let order = Order { number, start, is_recycled, bytes, identity: self.config.identity };
         let mut next = order.prepare(&self.storage).map_err(|error| match error {
-            PrepareError::Refused(source) => no_segment((MAKE_ROOM, source)),
+            PrepareError::Refused(source) => no_segment(source),
             PrepareError::Unsynced(source) => self.poison("sync", &name, &source).into(),
         })?;
         upkeep.next_number += 1;
@@ -122,7 +122,8 @@ impl Log {
         room(segment_bytes_min).ok_or_else(|| {
             let (taken, limit) = (self.storage.bytes(), self.config.disk_bytes_max.unwrap_or(u64::MAX));
             let why = format!(
-                "the log takes {taken} bytes of the {limit} that it may take, and a segment takes {segment_bytes_min}"
+                "the log takes {taken} bytes of the {limit} that it may take, and a segment takes {segment_bytes_min}: \
+                 raise that limit, or wait until older segments have aged out"
             );
             io::Error::new(io::ErrorKind::QuotaExceeded, why)
         })
@@ -203,6 +204,3 @@ impl Log {
         may_go.then_some(oldest.number)
     }
 }
-
-const MAKE_ROOM: &str = "make room on that disk";
-const RAISE_LIMIT: &str = "raise the limit of the log, or wait until older segments have aged out";
