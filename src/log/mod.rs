@@ -19,6 +19,8 @@ mod fields;
 mod frame;
 mod header;
 mod housekeeper;
+#[cfg(all(loom, test))]
+mod models;
 mod recovery;
 mod room;
 mod segment;
@@ -31,10 +33,10 @@ mod writer;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};

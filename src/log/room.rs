@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::header::{self, PAGE_BYTES};
-use super::lock;
 use super::recovery::is_quarantined;
 use super::segment::{PREPARE_NAME, RECYCLED_NAME};
 use super::storage::{Opened, Status, Storage};
@@ -33,24 +32,28 @@ impl Counted {
 
     /// What all files of the log take.
     pub(super) fn bytes(&self) -> u64 {
-        lock(&self.bytes).values().sum()
+        self.files().values().sum()
     }
 
     /// How large a segment may be that takes the place of the file `replaced`, so that no more than `limit` is taken:
     /// as `wanted`, or less, but not less than `least`.
     pub(super) fn room(&self, limit: Option<u64>, replaced: &str, wanted: u64, least: u64) -> Option<u64> {
         let Some(limit) = limit else { return Some(wanted) };
-        let others: u64 = lock(&self.bytes).iter().filter(|file| file.0 != replaced).map(|file| file.1).sum();
+        let others: u64 = self.files().iter().filter(|file| file.0 != replaced).map(|file| file.1).sum();
         let page = PAGE_BYTES as u64;
         let bytes = (limit.saturating_sub(others) / page * page).min(wanted);
         (bytes >= least).then_some(bytes)
     }
 
+    fn files(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks how long a file is.
     fn note(&self, name: &str) -> io::Result<()> {
         match self.inner.status(name) {
-            Ok(status) => lock(&self.bytes).insert(name.to_owned(), status.bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => lock(&self.bytes).remove(name),
+            Ok(status) => self.files().insert(name.to_owned(), status.bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.files().remove(name),
             Err(error) => return Err(error),
         };
         Ok(())
@@ -59,7 +62,7 @@ impl Counted {
     /// Notes that a file has so many bytes now; or, when something failed, looks.
     fn noted<T>(&self, name: &str, bytes: u64, result: io::Result<T>) -> io::Result<T> {
         match &result {
-            Ok(_) => drop(lock(&self.bytes).insert(name.to_owned(), bytes)),
+            Ok(_) => drop(self.files().insert(name.to_owned(), bytes)),
             // What cannot be looked at is taken to be as before. The first error is the one to tell.
             Err(_) => drop(self.note(name)),
         }
@@ -67,7 +70,7 @@ impl Counted {
     }
 
     fn known(&self, name: &str) -> u64 {
-        lock(&self.bytes).get(name).copied().unwrap_or(0)
+        self.files().get(name).copied().unwrap_or(0)
     }
 }
 
@@ -99,7 +102,7 @@ impl Storage for Counted {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.inner.rename(from, to)?;
-        let mut bytes = lock(&self.bytes);
+        let mut bytes = self.files();
         if let Some(moved) = bytes.remove(from) {
             bytes.insert(to.to_owned(), moved);
         }
@@ -108,7 +111,7 @@ impl Storage for Counted {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.inner.remove(name)?;
-        lock(&self.bytes).remove(name);
+        self.files().remove(name);
         Ok(())
     }
 

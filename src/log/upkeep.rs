@@ -3,9 +3,9 @@
 //! All work with files but storing and syncing is done under the `upkeep` lock, one at a time.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::sync::Ordering;
 use crate::time::Timestamp;
 
 use super::header::{self, Start};
