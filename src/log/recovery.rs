@@ -283,7 +283,9 @@ impl Scan<'_> {
         let mut leftovers: Vec<Leftover> = self.found.iter().filter_map(Found::leftover).collect();
         let lowest = sealed.first().map_or(0, |sealed| sealed.number);
         let outlived = |name: &&String| {
-            name.as_str() == PREPARE_NAME || name.as_str() == RECYCLED_NAME || is_outlived(name, lowest)
+            name.as_str() == PREPARE_NAME
+                || name.as_str() == RECYCLED_NAME
+                || quarantined(name).is_some_and(|number| number < lowest)
         };
         leftovers.extend(names.iter().filter(outlived).cloned().map(Leftover::Remove));
         let next_number = row.last().map_or(1, |segment| segment.number + 1);
@@ -393,10 +395,15 @@ fn resumed(segment: &SegmentHeader) -> Option<Place> {
     }
 }
 
-/// Whether `name` was moved aside and is older than all that is live.
-fn is_outlived(name: &str, lowest: u64) -> bool {
-    let digits = name.strip_suffix(QUARANTINE_SUFFIX);
-    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).is_some_and(|number| number < lowest)
+/// The number of the segment that was moved aside as `name`.
+fn quarantined(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(QUARANTINE_SUFFIX)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Whether `name` is that of a segment that was moved aside.
+pub(super) fn is_quarantined(name: &str) -> bool {
+    quarantined(name).is_some()
 }
 
 /// What a segment whose last frame ends at `end` is cut to: a whole page, so that no synced page is written again.

@@ -9,6 +9,7 @@ mod exhaustive;
 mod fault;
 mod group_commit;
 mod random;
+mod room;
 mod rules;
 mod watch;
 
