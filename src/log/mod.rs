@@ -6,7 +6,8 @@
 //! no next segment prepares it itself.
 //!
 //! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the
-//! directory that a [`Disk`] is opened on, and keeps the secret.
+//! directory that a [`Disk`] is opened on, and keeps the secret. A [`Survey`] reads a log that may be another process's, and
+//! [`repair`] makes one that is refused one that opens.
 //!
 //! Locks are taken in this order: `upkeep`, then `writer`; `commit`, then `writer`. No lock but `upkeep` is held
 //! across I/O.
@@ -21,8 +22,10 @@ mod frame;
 mod header;
 mod housekeeper;
 mod recovery;
+mod repair;
 mod segment;
 mod storage;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -45,7 +48,9 @@ pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::IDENTITY_BYTES;
 pub(crate) use housekeeper::{Bell, Housekeeper};
 pub(crate) use recovery::{Loss, Replayed};
+pub(crate) use repair::{Gap, Repaired, repair};
 pub(crate) use storage::{Disk, Storage};
+pub(crate) use survey::{Ids, Segment, Survey, replay};
 
 /// How a log is kept. May change at any open.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,9 @@ mod disk;
 mod exhaustive;
 mod group_commit;
 mod random;
+mod repairs;
 mod rules;
+mod surveys;
 
 use std::sync::Arc;
 
