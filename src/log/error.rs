@@ -62,9 +62,11 @@ impl OpenError {
     }
 
     /// Whether bytes that were on disk are bad.
-    #[cfg(test)]
     pub(crate) fn is_corruption(&self) -> bool {
-        self.code() == "log_corrupt"
+        match self {
+            Self::Corrupt { .. } | Self::Header { .. } | Self::FirstFrame { .. } | Self::Unrepaired { .. } => true,
+            Self::Io { .. } | Self::OtherState { .. } | Self::Newer { .. } | Self::Records { .. } => false,
+        }
     }
 
     /// The file with the bad bytes and where in it they begin.

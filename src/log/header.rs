@@ -97,8 +97,13 @@ impl SegmentHeader {
 }
 
 /// The name of the segment of this number.
-pub(super) fn name(number: u64) -> String {
+pub(crate) fn name(number: u64) -> String {
     format!("{number:016x}.log")
+}
+
+/// Whether this is the name of a segment.
+pub(crate) fn is_segment(name: &str) -> bool {
+    number(name).is_some()
 }
 
 /// The number of the segment of this name, when it is one.
@@ -115,7 +120,8 @@ pub(super) const PAGE_BYTES: usize = 4096;
 pub(crate) const IDENTITY_BYTES: usize = 32;
 
 const MAGIC: &[u8; 8] = b"DDUPLOG\0";
-const VERSION: u32 = 1;
+/// The version of the format.
+pub(crate) const VERSION: u32 = 1;
 const RESUMES: u32 = 1;
 const RECYCLED: u32 = 2;
 const CRC_AT: usize = PAGE_BYTES - 4;

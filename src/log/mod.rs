@@ -43,11 +43,11 @@ use segment::{Order, PrepareError, RECYCLED_NAME};
 use writer::{Body, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record};
-pub(crate) use directory::{Directory, DirectoryError};
+pub(crate) use directory::{Directory, DirectoryError, LOCK_NAME, SECRET_NAME, read_secret};
 pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
-pub(crate) use header::IDENTITY_BYTES;
+pub(crate) use header::{IDENTITY_BYTES, VERSION, is_segment, name as segment_name};
 pub(crate) use housekeeper::{Bell, Housekeeper};
-pub(crate) use recovery::{Loss, Replayed};
+pub(crate) use recovery::{Loss, Replayed, is_quarantined};
 pub(crate) use repair::{Gap, Repaired, repair};
 pub(crate) use storage::{Disk, Storage};
 pub(crate) use survey::{Ids, Segment, Survey, replay};

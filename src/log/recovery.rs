@@ -478,6 +478,11 @@ fn is_outlived(name: &str, lowest: u64) -> bool {
     quarantined_until(name).is_some_and(|until| until < lowest)
 }
 
+/// Whether this is the name of a file that was moved aside.
+pub(crate) fn is_quarantined(name: &str) -> bool {
+    quarantined_until(name).is_some()
+}
+
 /// The name under which a repair moves segment `number` aside, until `last` has aged out.
 pub(super) fn quarantined_name(number: u64, last: u64) -> String {
     format!("{number:016x}-{last:016x}{QUARANTINE_SUFFIX}")

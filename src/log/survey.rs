@@ -13,6 +13,7 @@ use crate::time::Timestamp;
 
 use super::batch::{Kind, Record};
 use super::error::OpenError;
+use super::frame::HEADER_BYTES;
 use super::header::{IDENTITY_BYTES, SegmentHeader};
 use super::recovery::{Loss, Replayed, numbers, read_header, read_only, refused, resumed};
 use super::storage::Storage;
@@ -35,6 +36,8 @@ pub(crate) struct Segment {
     pub(crate) header: Option<Heading>,
     /// Frames that count, marks included.
     pub(crate) frames: u64,
+    /// The bytes that they take.
+    pub(crate) frame_bytes: u64,
     /// The sequence of its first and of its last frame.
     pub(crate) sequences: Option<(u64, u64)>,
     /// The earliest and the latest engine time.
@@ -72,6 +75,13 @@ impl Survey {
         (survey, read)
     }
 
+    /// Reads only the headers.
+    pub(crate) fn of_headers(storage: &dyn Storage) -> Result<Self, OpenError> {
+        let mut survey = Self::default();
+        survey.read_headers(storage)?;
+        Ok(survey)
+    }
+
     fn read_headers(&mut self, storage: &dyn Storage) -> Result<(), OpenError> {
         let names = storage.list().map_err(|source| refused(storage, "list", "", source))?;
         for number in numbers(&names) {
@@ -89,10 +99,12 @@ impl Survey {
         let (sequence, time) = (replayed.sequence, replayed.time);
         let segment = self.segments.entry(replayed.segment).or_default();
         segment.frames += 1;
+        segment.frame_bytes += HEADER_BYTES as u64;
         segment.sequences = Some((segment.sequences.map_or(sequence, |(first, _)| first), sequence));
         let (oldest, newest) = segment.times.unwrap_or((time, time));
         segment.times = Some((oldest.min(time), newest.max(time)));
         for record in replayed.records {
+            segment.frame_bytes += (RECORD_HEADER_BYTES + record.bytes.len().next_multiple_of(8)) as u64;
             segment.ids.count(record);
             let positions = match record.kind {
                 Kind::Source => &mut self.sources,
@@ -164,3 +176,5 @@ fn has_vanished(error: &OpenError) -> bool {
 
 /// A log whose oldest segment ages out each time that it is read ages faster than it can be read.
 const READINGS_MAX: usize = 32;
+/// Bytes of a record before its own.
+const RECORD_HEADER_BYTES: usize = 8;
