@@ -79,7 +79,7 @@ pub fn repair(path: impl AsRef<Path>, lock_timeout: Duration) -> Result<Option<R
 }
 
 impl Repair {
-    fn of(repaired: log::Repaired) -> Self {
+    pub(crate) fn of(repaired: log::Repaired) -> Self {
         let totals = repaired.totals;
         Self {
             gaps: repaired.gaps.into_iter().map(Gap::of).collect(),
