@@ -19,11 +19,13 @@ pub(super) struct Copying<'a> {
     storage: &'a dyn Storage,
     damage: &'a Damage,
     copies: Copies<'a>,
-    /// The life that each segment is of. What is missing in it is skipped when it was on disk; otherwise the first
+    /// The life that each segment is of. What is missing in it is skipped when all of it was on disk; otherwise the
     /// gap is the end of that life.
     lives: Vec<Life>,
     /// The life that has come to its end, by its first segment.
     ended: Option<usize>,
+    /// The last frame of it.
+    dropped: Option<Dropped>,
     /// After the last frame copied, as it stood in the old segments; none while the first may have any sequence.
     place: Option<Place>,
     spot: Spot,
@@ -39,6 +41,14 @@ struct Spot {
     offset: u64,
 }
 
+/// A frame that checks and does not count.
+#[derive(Debug, Clone, Copy)]
+struct Dropped {
+    sequence: u64,
+    time: i64,
+    end: Spot,
+}
+
 impl<'a> Copying<'a> {
     pub(super) fn new(storage: &'a dyn Storage, damage: &'a Damage, first: u64) -> Result<Self, OpenError> {
         let place = damage.before.or((damage.from() == 1).then(Place::default));
@@ -46,7 +56,18 @@ impl<'a> Copying<'a> {
         let (identity, copied) = (damage.identity, place.unwrap_or_default());
         let copies = Copies { storage, identity, next: first, place: copied, bytes_left, open: None, kept: 0 };
         let spot = Spot { index: 0, offset: PAGE_BYTES as u64 };
-        Ok(Self { storage, damage, copies, lives, ended: None, place, spot, newest: None, gaps: Vec::new() })
+        Ok(Self {
+            storage,
+            damage,
+            copies,
+            lives,
+            ended: None,
+            dropped: None,
+            place,
+            spot,
+            newest: None,
+            gaps: Vec::new(),
+        })
     }
 
     /// Copies all frames that count; how many, and what was missing between them.
@@ -60,21 +81,34 @@ impl<'a> Copying<'a> {
                 }
             }
         }
-        let synced = self.lives.iter().map(|life| life.synced.max(life.start.unwrap_or(0))).max().unwrap_or(0);
-        let missing = self.place.map(|place| synced.saturating_sub(place.sequence));
-        let is_lost = |index: usize| self.damage.row[index].is_lost;
-        if missing != Some(0) {
-            self.gaps.push(self.gap(None, missing, None));
-        } else if (self.spot.index..self.damage.row.len()).any(is_lost) {
-            self.gaps.push(self.gap(None, None, None));
-        }
+        self.note_end();
         Ok((self.copies.finish()?, self.gaps))
+    }
+
+    /// Notes what is missing after the last frame copied.
+    fn note_end(&mut self) {
+        let synced = self.lives.iter().map(|life| life.synced.max(life.start.unwrap_or(0))).max().unwrap_or(0);
+        let place = self.place.map(|place| place.sequence);
+        let dropped = self.dropped.filter(|dropped| Some(dropped.sequence) > place && dropped.sequence >= synced);
+        let is_lost = |index: usize| self.damage.row[index].is_lost;
+        let gap = match (place, dropped) {
+            (Some(place), Some(dropped)) => {
+                self.gap(Some(dropped.end), Some(dropped.sequence - place), Some(dropped.time))
+            }
+            (Some(place), None) if synced > place => self.gap(None, Some(synced - place), None),
+            (Some(_), None) if !(self.spot.index..self.damage.row.len()).any(is_lost) => return,
+            _ => self.gap(None, None, None),
+        };
+        self.gaps.push(gap);
     }
 
     /// Copies `frame`, which stands at `spot`, when it counts.
     fn frame(&mut self, spot: Spot, frame: &Frame<'_>) -> Result<(), OpenError> {
         let header = &frame.header;
+        let end = Spot { offset: spot.offset + frame.bytes() as u64, ..spot };
         if self.ended == Some(self.lives[spot.index].first) || !self.comes_next(spot, header) {
+            let dropped = Dropped { sequence: header.sequence, time: header.time, end };
+            self.dropped = self.dropped.filter(|before| before.sequence > dropped.sequence).or(Some(dropped));
             return Ok(());
         }
         if Records::of(frame.body).is_none() {
@@ -83,34 +117,35 @@ impl<'a> Copying<'a> {
         }
         self.copies.push(header.time, frame.body, header.body_crc)?;
         self.place = Some(Place { sequence: header.sequence, chain: frame.crc });
-        self.spot = Spot { offset: spot.offset + frame.bytes() as u64, ..spot };
+        self.spot = end;
         self.newest = self.newest.max(Some(header.time));
         Ok(())
     }
 
     /// Whether the frame with `header` comes next, after a gap or not. A gap is noted.
     fn comes_next(&mut self, spot: Spot, header: &Header) -> bool {
-        let Some(place) = self.place else {
-            // The sequence before this one may be any, and so is kept.
-            self.copies.place.sequence = header.sequence - 1;
-            self.gaps.push(self.gap(Some(spot), None, Some(header.time)));
-            return true;
+        let before = header.sequence - 1;
+        let missing = match self.place {
+            Some(place) if before < place.sequence => return false,
+            Some(place) if before == place.sequence && header.chain == place.chain => return true,
+            Some(place) => Some(before - place.sequence),
+            None => None,
         };
-        if header.sequence <= place.sequence {
-            return false;
-        }
-        let missing = header.sequence - place.sequence - 1;
-        if missing == 0 && header.chain == place.chain {
-            return true;
-        }
         let life = &self.lives[spot.index];
-        // What is missing in this life, and not only before it, must have been on disk.
-        let first_missing = (place.sequence + 1).max(life.start.map_or(0, |start| start + 1));
-        if first_missing < header.sequence && life.synced < first_missing {
+        // What is missing in this life, and not only before it, must have been on disk, all of it: a frame behind one
+        // that may never have been there is dead. The lowest segment of a log begins with a frame that was.
+        let is_lowest = self.place.is_none() && (spot.index, spot.offset) == (0, PAGE_BYTES as u64);
+        if !is_lowest && life.start != Some(before) && life.synced < before {
             self.ended = Some(life.first);
             return false;
         }
-        self.gaps.push(self.gap(Some(spot), Some(missing), Some(header.time)));
+        if !is_lowest {
+            self.gaps.push(self.gap(Some(spot), missing, Some(header.time)));
+        }
+        if self.place.is_none() {
+            // The sequence before this one may be any, and so is kept.
+            self.copies.place.sequence = before;
+        }
         true
     }
 
@@ -130,6 +165,10 @@ impl<'a> Copying<'a> {
 
     /// The bytes from the last frame copied to `end`, at the most; none when that cannot be told.
     fn bytes_to(&self, end: Option<Spot>) -> Option<u64> {
+        if self.newest.is_none() && !self.damage.is_all {
+            // It may begin in the segment before.
+            return None;
+        }
         let last = self.damage.row.len() - 1;
         let end = end.unwrap_or(Spot { index: last, offset: self.prepared_bytes(last)? });
         if end.index == self.spot.index {
@@ -238,5 +277,5 @@ impl Copies<'_> {
 
 /// The size of the new segments, if no frame is larger.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// What a frame takes besides its ids, at the least.
-const FRAME_BYTES: u64 = HEADER_BYTES as u64 + 8;
+/// What a frame takes at the least: a mark has no records.
+const FRAME_BYTES: u64 = HEADER_BYTES as u64;

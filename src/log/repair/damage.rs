@@ -13,6 +13,8 @@ pub(super) struct Damage {
     pub(super) identity: [u8; IDENTITY_BYTES],
     /// The place before the row, when it is known.
     pub(super) before: Option<Place>,
+    /// Whether the row is all of the log.
+    pub(super) is_all: bool,
     pub(super) row: Vec<Outline>,
 }
 
@@ -25,7 +27,7 @@ pub(super) struct Outline {
     is_known: bool,
     /// The highest sequence that counts in the segments before, as far as this one tells.
     limit: Option<u64>,
-    /// Whether bytes stand in it of which nothing is known.
+    /// Whether nobody knows what stood in it.
     pub(super) is_lost: bool,
 }
 
@@ -53,7 +55,7 @@ impl Damage {
             let number = row.first().map_or(0, |outline| outline.header.number);
             return Err(OpenError::Header { place: storage.place(&header::name(number)) });
         };
-        Ok(Some(Self { identity, before, row }))
+        Ok(Some(Self { identity, before, is_all: first == 0, row }))
     }
 
     /// The number of the first damaged segment.
@@ -80,7 +82,7 @@ impl Damage {
             let begins = !outline.is_known || matches!(outline.header.start, Start::Resumes(_));
             let life = match lives.last().filter(|_| !begins) {
                 Some(life) => Life { synced: life.synced.max(synced), ..*life },
-                None => Life { first: index, start: outline.limit, synced },
+                None => Life { first: index, start: outline.limit.filter(|_| outline.is_known), synced },
             };
             lives.push(life);
         }
@@ -168,7 +170,9 @@ impl Outline {
         let header = SegmentHeader { number, salt, start, is_recycled: true, bytes: 0, identity };
         // Without a floor it may be such a frame, which says nothing about those before it.
         let limit = found.filter(|_| floor.is_some()).map(|(_, before)| before);
-        let is_lost = found.is_none() && bytes.iter().skip(PAGE_BYTES).any(|byte| *byte != 0);
+        // Only one that is as it was made, all zeros, is known to have held nothing.
+        let is_unused = bytes.len() > PAGE_BYTES && bytes.iter().skip(PAGE_BYTES).all(|byte| *byte == 0);
+        let is_lost = found.is_none() && !is_unused;
         Self { header, is_sound: false, is_known: false, limit, is_lost }
     }
 
