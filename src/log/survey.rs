@@ -22,7 +22,7 @@ use super::storage::Storage;
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// The segments by number.
-    pub(crate) segments: BTreeMap<u64, Segment>,
+    pub(crate) segments: BTreeMap<u64, Surveyed>,
     /// The last position of each source, by name.
     pub(crate) sources: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The last position of each sink, by name.
@@ -31,7 +31,7 @@ pub(crate) struct Survey {
 
 /// One segment as far as it could be read.
 #[derive(Debug, Default)]
-pub(crate) struct Segment {
+pub(crate) struct Surveyed {
     /// None when it does not check.
     pub(crate) header: Option<Heading>,
     /// Frames that count, marks included.
@@ -90,7 +90,7 @@ impl Survey {
                 Err(error @ OpenError::Io { .. }) => return Err(error),
                 Err(_) => None,
             };
-            self.segments.insert(number, Segment { header, ..Segment::default() });
+            self.segments.insert(number, Surveyed { header, ..Surveyed::default() });
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, StateError> {
 }
 
 impl Segment {
-    fn of(reader: &Reader, number: u64, segment: &log::Segment) -> Result<Self, StateError> {
+    fn of(reader: &Reader, number: u64, segment: &log::Surveyed) -> Result<Self, StateError> {
         let file = segment_name(number);
         let mut ids = Ids::default();
         ids.add(&segment.ids);
