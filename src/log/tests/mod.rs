@@ -9,8 +9,10 @@ mod exhaustive;
 mod fault;
 mod group_commit;
 mod random;
+mod repairs;
 mod room;
 mod rules;
+mod surveys;
 mod watch;
 
 use std::sync::Arc;
