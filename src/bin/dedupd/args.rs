@@ -130,6 +130,11 @@ pub struct FilterArgs {
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "Bad lines")]
     pub on_missing: Option<BadArg>,
 
+    /// Read files on past their end as they grow; one that is not there is waited for. A file that was renamed is read to
+    /// its end, then the new one of its name; one that was truncated, from its start. Several take turns, line by line.
+    #[arg(long, help_heading = "Input and output")]
+    pub follow: bool,
+
     /// Where diverted lines go, byte for byte.
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     pub rejects: Option<PathBuf>,

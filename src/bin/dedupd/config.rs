@@ -16,6 +16,8 @@ use crate::memory;
 #[derive(Debug)]
 pub struct Config {
     pub inputs: Vec<Input>,
+    /// Files are read on past their end.
+    pub follow: bool,
     pub output: Option<PathBuf>,
     pub rejects: Option<PathBuf>,
     pub duplicates: Option<PathBuf>,
@@ -82,6 +84,7 @@ impl Config {
         }
         Ok(Self {
             inputs: inputs(&args.keys),
+            follow: args.follow,
             output: args.output.clone().filter(|path| path.as_os_str() != "-"),
             rejects: args.rejects.clone(),
             duplicates: args.duplicates.clone(),

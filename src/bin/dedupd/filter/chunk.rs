@@ -13,6 +13,8 @@ pub struct Chunk {
     filled: usize,
     /// Which input this is from.
     pub input: usize,
+    /// Which opening of that input: a file that is followed may be replaced or start over.
+    pub opening: u64,
     /// Where in that input it starts.
     pub offset: u64,
     pub shape: Shape,

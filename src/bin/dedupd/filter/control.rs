@@ -1,6 +1,6 @@
 //! What the threads of a run tell each other apart from chunks: stop, reopen, why it failed, how it stands.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
@@ -23,6 +23,33 @@ pub struct Control {
     failure: Mutex<Option<Failure>>,
     books: Mutex<Books>,
     pub ages: Mutex<Ages>,
+    pub follows: Follows,
+}
+
+/// What happened to files that are followed. Written by the reader, read by whoever reports; relaxed, as they order
+/// nothing.
+#[derive(Debug, Default)]
+pub struct Follows {
+    replaced: AtomicU64,
+    truncated: AtomicU64,
+}
+
+impl Follows {
+    pub fn count_replaced(&self) {
+        self.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_truncated(&self) {
+        self.truncated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    pub fn truncated(&self) -> u64 {
+        self.truncated.load(Ordering::Relaxed)
+    }
 }
 
 impl Control {
@@ -34,6 +61,7 @@ impl Control {
             failure: Mutex::default(),
             books: Mutex::default(),
             ages: Mutex::new(ages),
+            follows: Follows::default(),
         }
     }
 

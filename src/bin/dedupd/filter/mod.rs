@@ -11,6 +11,9 @@ mod books;
 mod chunk;
 mod control;
 mod fate;
+mod feed;
+mod follow;
+mod identity;
 mod input;
 mod output;
 mod parse;
@@ -49,15 +52,15 @@ use crate::log::print;
 pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
     for input in &config.inputs {
         if let Input::File(path) = input {
-            input::check(path)?;
+            input::check_before(path, config.follow)?;
         }
     }
     let outputs = Outputs::open(config)?;
     let poll = Poll::new().map_err(|error| system_failure(&error))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| system_failure(&error))?;
     let control = Arc::new(Control::new(waker, Ages::new(dedup.window())));
-    let reader =
-        Reader::new(config.inputs.clone(), config.reading.line_bytes_max, poll, Arc::clone(&control), config.log);
+    let line_bytes_max = config.reading.line_bytes_max;
+    let reader = Reader::new(&config.inputs, config.follow, line_bytes_max, poll, Arc::clone(&control), config.log);
     let run = Run {
         config,
         dedup,
@@ -196,7 +199,8 @@ impl Run<'_> {
 
     fn print_report(&self) {
         let ages = lock(&self.control.ages).summary();
-        let report = Report::new(&self.control.books(), self.dedup, ages, self.started.elapsed());
+        let follows = &self.control.follows;
+        let report = Report::new(&self.control.books(), self.dedup, ages, follows, self.started.elapsed());
         print(&report.render(self.config.reporting.format));
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::age::AgeSummary;
 use super::books::Books;
+use super::control::Follows;
 use crate::args::ReportFormat;
 use crate::quantity::{show_count, show_duration, show_size};
 
@@ -42,6 +43,9 @@ pub struct Report {
     blank: u64,
     /// Newlines that were written and not read.
     newlines_added: u64,
+    /// Followed files that were replaced by another of their name, and such that were truncated and read from the start.
+    inputs_replaced: u64,
+    inputs_truncated: u64,
     /// None is for ever.
     window_seconds: Option<f64>,
     slack_seconds: f64,
@@ -79,7 +83,13 @@ struct DuplicateAge {
 }
 
 impl Report {
-    pub fn new(books: &Books, dedup: &Deduplicator, ages: Option<AgeSummary>, elapsed: Duration) -> Self {
+    pub fn new(
+        books: &Books,
+        dedup: &Deduplicator,
+        ages: Option<AgeSummary>,
+        follows: &Follows,
+        elapsed: Duration,
+    ) -> Self {
         let (stats, window, slack) = (dedup.stats(), dedup.window(), dedup.slack());
         Self {
             read: books.read,
@@ -107,6 +117,8 @@ impl Report {
             dropped: books.dropped,
             blank: books.blank,
             newlines_added: books.newlines_added,
+            inputs_replaced: follows.replaced(),
+            inputs_truncated: follows.truncated(),
             window_seconds: (window != Duration::MAX).then_some(window.as_secs_f64()),
             slack_seconds: slack.as_secs_f64(),
             live_ids: stats.live_ids,
@@ -164,6 +176,8 @@ impl Report {
             (self.passed, "passed"),
             (self.diverted, "diverted"),
             (self.dropped, "dropped"),
+            (self.inputs_replaced, "inputs replaced"),
+            (self.inputs_truncated, "inputs truncated"),
         ] {
             if count > 0 {
                 line += &format!(", {} {what}", show_count(count));

@@ -73,7 +73,7 @@ fn new_bar(config: &Config) -> ProgressBar {
 
 /// How much there is to read, when all inputs can tell.
 fn total_bytes(config: &Config) -> Option<u64> {
-    config.inputs.iter().map(Input::bytes).sum()
+    if config.follow { None } else { config.inputs.iter().map(Input::bytes).sum() }
 }
 
 const TICK: Duration = Duration::from_millis(100);

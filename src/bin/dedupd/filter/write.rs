@@ -25,10 +25,8 @@ pub struct Writer<'a> {
     outputs: Outputs,
     books: Books,
     warnings: Warnings,
-    /// The input that the last chunk was from.
-    input: usize,
-    /// Lines of that input before the present chunk.
-    lines_before: u64,
+    /// For each input.
+    places: Vec<Place>,
     routes: Routes,
     /// What becomes of the line that is coming in parts.
     long_line: Action,
@@ -50,6 +48,14 @@ impl From<Failure> for Stop {
     }
 }
 
+/// How far the lines of an input have come.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    opening: u64,
+    /// Lines of this opening before the present chunk.
+    lines_before: u64,
+}
+
 /// Where the lines of a chunk go: runs of neighbours, for each target.
 #[derive(Default)]
 struct Routes {
@@ -68,8 +74,7 @@ impl<'a> Writer<'a> {
             outputs,
             books: Books::default(),
             warnings: Warnings::new(config.log, config.reading.keys.is_line()),
-            input: 0,
-            lines_before: 0,
+            places: vec![Place::default(); config.inputs.len()],
             routes: Routes::default(),
             long_line: Action::Pass,
             in_long_line: false,
@@ -80,8 +85,9 @@ impl<'a> Writer<'a> {
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
         self.in_long_line &= chunk.shape == Shape::Part { first: false };
         self.reopen_if_asked()?;
-        if chunk.input != self.input || chunk.offset == 0 {
-            (self.input, self.lines_before) = (chunk.input, 0);
+        let place = &mut self.places[chunk.input];
+        if place.opening != chunk.opening {
+            *place = Place { opening: chunk.opening, lines_before: 0 };
         }
         let written = match chunk.shape {
             Shape::Lines => self.write_lines(chunk),
@@ -119,7 +125,7 @@ impl<'a> Writer<'a> {
         if let Some((line, bad)) = failing {
             return Err(self.fail(chunk, line, bad).into());
         }
-        self.lines_before += chunk.lines.len() as u64;
+        self.places[chunk.input].lines_before += chunk.lines.len() as u64;
         Ok(())
     }
 
@@ -247,7 +253,7 @@ impl<'a> Writer<'a> {
                 self.warnings.bad(&self.place(chunk, 0, 0), &bad, self.long_line);
             }
             self.books.count(Fate::Bad(BadReason::TooLong), Some(self.long_line), 0);
-            self.lines_before += 1;
+            self.places[chunk.input].lines_before += 1;
         }
         self.books.bytes += chunk.bytes().len() as u64;
         let target = match self.long_line {
@@ -298,8 +304,8 @@ impl<'a> Writer<'a> {
     }
 
     fn place(&self, chunk: &Chunk, line: usize, start: usize) -> String {
-        let input = &self.config.inputs[chunk.input.min(self.config.inputs.len() - 1)];
-        format!("{input}, line {}, byte {}", self.lines_before + line as u64 + 1, chunk.offset + start as u64)
+        let (input, before) = (&self.config.inputs[chunk.input], self.places[chunk.input].lines_before);
+        format!("{input}, line {}, byte {}", before + line as u64 + 1, chunk.offset + start as u64)
     }
 }
 
