@@ -36,8 +36,6 @@ pub mod guide;
 pub mod decode;
 mod dedup;
 pub mod event;
-// Reached by its own tests only, until the state directory is wired in.
-#[allow(dead_code, unused_imports)]
 mod log;
 pub mod queue;
 pub mod sink;
@@ -45,7 +43,10 @@ mod sync;
 pub mod time;
 mod window;
 
-pub use dedup::{BuildError, Builder, Deduplicator, Error, Reservation, Stats, WhenFull};
+pub use dedup::{
+    BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnLogFailure, OpenError, Position,
+    Progress, Recovery, Reservation, Stats, WhenFull,
+};
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
 pub use sink::{NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -4,8 +4,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::Inner;
+use crate::time::Clock;
+use crate::window::Set;
 use std::sync::Arc;
+
+/// What the thread needs of a set. Nobody else's last handle is ever dropped by the thread.
+pub(super) struct Tended {
+    pub(super) set: Arc<Set>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) event_time: bool,
+}
 
 /// The sets the thread tends to. It runs as long as there are any.
 #[derive(Default)]
@@ -16,20 +24,29 @@ struct Roster {
 
 #[derive(Default)]
 struct Sets {
-    enlisted: Vec<Weak<Inner>>,
+    enlisted: Vec<Weak<Tended>>,
     is_running: bool,
 }
 
-/// Has the thread tend to `inner` until it is dropped.
-pub(super) fn enlist(inner: &Arc<Inner>) {
+/// Has the thread look after a set until `tended` is dropped.
+pub(super) fn enlist(tended: &Arc<Tended>) {
     let roster = roster();
     let mut sets = roster.sets.lock().unwrap_or_else(PoisonError::into_inner);
-    sets.enlisted.push(Arc::downgrade(inner));
+    sets.enlisted.push(Arc::downgrade(tended));
     if !sets.is_running {
         // Without the thread the set answers the same; it only gives memory back later.
         sets.is_running = std::thread::Builder::new().name("dedupd-housekeeping-0".into()).spawn(run).is_ok();
     }
     roster.changed.notify_one();
+}
+
+impl Tended {
+    /// Takes notice of the clock where time is the clock's.
+    fn notice_time(&self) {
+        if !self.event_time {
+            self.set.notice_clock(self.clock.now().as_nanos());
+        }
+    }
 }
 
 fn roster() -> &'static Roster {
@@ -51,13 +68,13 @@ fn run() {
         let enlisted = sets.enlisted.clone();
         drop(sets);
         let is_due = tended_at.is_none_or(|at| at.elapsed() >= PERIOD);
-        for inner in enlisted.iter().filter_map(Weak::upgrade) {
+        for tended in enlisted.iter().filter_map(Weak::upgrade) {
             // The clock is the caller's code. Should it panic, this set is left alone for now, and the others are not.
             let tended = catch_unwind(AssertUnwindSafe(move || {
-                let is_growing = inner.set.touch_ahead();
+                let is_growing = tended.set.touch_ahead();
                 if is_due {
-                    inner.notice_time();
-                    inner.set.sweep(BUDGET);
+                    tended.notice_time();
+                    tended.set.sweep(BUDGET);
                 }
                 is_growing
             }));

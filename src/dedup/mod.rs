@@ -9,12 +9,18 @@
 //! - [`Deduplicator::reserve_batch`] marks in two steps, reserve and commit: nothing is marked whose work was not done.
 
 mod builder;
+mod durability;
+mod durable;
 mod error;
 mod housekeeping;
+mod position;
+mod progress;
+mod recovery;
 mod reservation;
 mod stats;
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::event::{Fingerprint, Hasher, IdHash, Reason, Secret, Unjudged, Verdict};
@@ -23,8 +29,15 @@ use crate::window::{Act, Answer, Set, Times, When};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use durable::Durable;
+use housekeeping::Tended;
+
 pub use builder::{Builder, WhenFull};
-pub use error::{BuildError, Error};
+pub use durability::{Durability, OnLogFailure};
+pub use error::{BuildError, Error, LogError, OpenError};
+pub use position::Position;
+pub use progress::Progress;
+pub use recovery::{Loss, Recovery};
 pub use reservation::Reservation;
 pub use stats::Stats;
 
@@ -50,14 +63,17 @@ pub struct Deduplicator {
 }
 
 struct Inner {
+    /// Dropped first: it appends what is left.
+    durable: Option<Durable>,
     set: Arc<Set>,
-    clock: Box<dyn Clock>,
+    clock: Arc<dyn Clock>,
     hash: IdHash,
     secret: Secret,
     window: Duration,
     event_time: bool,
     /// Questions answered with first-seen because they could not be judged. Relaxed: it orders nothing.
     bypassed: AtomicU64,
+    _tended: Arc<Tended>,
 }
 
 /// A verdict with its reason, for whoever wants to know why.
@@ -115,14 +131,14 @@ impl Deduplicator {
     /// # Ok::<(), dedupd::Error>(())
     /// ```
     pub fn observe(&self, id: impl AsRef<[u8]>) -> Verdict {
-        self.lenient(self.ask(self.fingerprint(id), None, Act::Observe))
+        self.lenient(self.ask(self.fingerprint(id), None))
     }
 
     /// [`Deduplicator::observe`] at a time of the caller's: the event's own in event time, else the present time, which
     /// never goes back. In event time, too, an ID that a [`Reservation`] holds is a duplicate, however far away the
     /// reserved event is: its time is settled with its commit.
     pub fn observe_at(&self, id: impl AsRef<[u8]>, time: Timestamp) -> Verdict {
-        self.lenient(self.ask(self.fingerprint(id), Some(time), Act::Observe))
+        self.lenient(self.ask(self.fingerprint(id), Some(time)))
     }
 
     /// Records `id` and says whether it is new within the window, or why that cannot be said.
@@ -134,7 +150,7 @@ impl Deduplicator {
     /// # Cost
     /// As [`Deduplicator::observe`].
     pub fn try_observe(&self, id: impl AsRef<[u8]>) -> Result<Verdict, Unjudged> {
-        strict(self.ask(self.fingerprint(id), None, Act::Observe))
+        strict(self.ask(self.fingerprint(id), None))
     }
 
     /// [`Deduplicator::try_observe`] at a time of the caller's, as for [`Deduplicator::observe_at`].
@@ -142,7 +158,7 @@ impl Deduplicator {
     /// # Errors
     /// As [`Deduplicator::try_observe`].
     pub fn try_observe_at(&self, id: impl AsRef<[u8]>, time: Timestamp) -> Result<Verdict, Unjudged> {
-        strict(self.ask(self.fingerprint(id), Some(time), Act::Observe))
+        strict(self.ask(self.fingerprint(id), Some(time)))
     }
 
     /// Records all `ids` in order; `verdicts` is cleared and filled with one verdict each.
@@ -151,7 +167,7 @@ impl Deduplicator {
     /// more at once. Only when a limit is reached meanwhile, other ids may be the ones that are refused or forgotten.
     pub fn observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Verdict>) {
         verdicts.clear();
-        self.each(ids, None, Act::Observe, |answers| self.lenient_all(answers, verdicts));
+        self.each(ids, None, |answers| self.lenient_all(answers, verdicts));
     }
 
     /// [`Deduplicator::observe_batch`] with a time for each id, as for [`Deduplicator::observe_at`].
@@ -160,13 +176,13 @@ impl Deduplicator {
     pub fn observe_batch_at<I: AsRef<[u8]>>(&self, ids: &[I], times: &[Timestamp], verdicts: &mut Vec<Verdict>) {
         let ids = &ids[..ids.len().min(times.len())];
         verdicts.clear();
-        self.each(ids, Some(times), Act::Observe, |answers| self.lenient_all(answers, verdicts));
+        self.each(ids, Some(times), |answers| self.lenient_all(answers, verdicts));
     }
 
     /// Records all `ids` in order and says for each whether it is new, or why that cannot be said.
     pub fn try_observe_batch<I: AsRef<[u8]>>(&self, ids: &[I], verdicts: &mut Vec<Result<Verdict, Unjudged>>) {
         verdicts.clear();
-        self.each(ids, None, Act::Observe, |answers| verdicts.extend(answers.iter().copied().map(strict)));
+        self.each(ids, None, |answers| verdicts.extend(answers.iter().copied().map(strict)));
     }
 
     /// Reserves all `ids` that are new: nobody else is told that they are, until they are committed or released.
@@ -209,6 +225,7 @@ impl Deduplicator {
     /// # Errors
     /// As [`Deduplicator::reserve_batch`].
     pub fn reserve_fingerprints(&self, fingerprints: &[Fingerprint]) -> Result<Reservation, Unjudged> {
+        self.check_log()?;
         let times = Times::Now(self.now());
         Ok(Reservation::new(&self.inner, fingerprints, None, times))
     }
@@ -218,6 +235,7 @@ impl Deduplicator {
     /// # Errors
     /// As [`Deduplicator::reserve_batch`].
     pub fn reserve_fingerprints_at(&self, events: &[(Fingerprint, Timestamp)]) -> Result<Reservation, Unjudged> {
+        self.check_log()?;
         let (fingerprints, times): (Vec<_>, Vec<_>) = events.iter().copied().unzip();
         let each = Times::Each { times: &times, clock: self.now() };
         Ok(Reservation::new(&self.inner, &fingerprints, Some(&times), each))
@@ -241,10 +259,14 @@ impl Deduplicator {
     /// reservation's to resolve.
     ///
     /// # Errors
-    /// None in memory.
+    /// [`LogError`] when there is a state that cannot take it; the ID is known as before. None in memory.
     pub fn forget(&self, id: impl AsRef<[u8]>) -> Result<bool, Error> {
         self.inner.notice_time();
-        Ok(self.inner.set.forget(self.fingerprint(id)))
+        let fingerprint = self.fingerprint(id);
+        match &self.inner.durable {
+            None => Ok(self.inner.set.forget(fingerprint)),
+            Some(durable) => Ok(durable.keeper().forget(fingerprint)?),
+        }
     }
 
     /// Records `id` as [`Deduplicator::try_observe`] does, and says why the verdict is what it is.
@@ -259,7 +281,7 @@ impl Deduplicator {
 
     fn explain_fingerprint(&self, fingerprint: Fingerprint, time: Option<Timestamp>) -> Explained {
         let future_before = self.inner.set.future();
-        let answer = self.ask(fingerprint, time, Act::Observe);
+        let answer = self.ask(fingerprint, time);
         let reason = match answer {
             Answer::New if self.inner.set.future() != future_before => Reason::Future,
             Answer::New => Reason::New,
@@ -268,6 +290,7 @@ impl Deduplicator {
             Answer::InFlight => Reason::InFlight,
             Answer::Late => Reason::Late,
             Answer::Full => Reason::Full,
+            Answer::Unlogged => Reason::LogFailed,
         };
         Explained { verdict: strict(answer), reason, fingerprint, shard: self.inner.set.shard_of(fingerprint) }
     }
@@ -302,21 +325,73 @@ impl Deduplicator {
         self.inner.set.maintain(budget)
     }
 
-    /// Waits until everything answered so far is as safe as the durability promises. In memory there is nothing to wait
-    /// for.
-    ///
-    /// # Errors
-    /// None in memory.
-    pub fn sync(&self) -> Result<(), Error> {
-        Ok(())
+    /// What opening the state found; `None` for a set in memory.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.inner.durable.as_ref().map(Durable::recovery)
     }
 
-    /// Closes this handle. The last one reports what a drop would hide.
+    /// Positions of sources and sinks as they were recorded last, before a restart or since.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.inner.durable.as_ref().map(|durable| durable.keeper().progress()).unwrap_or_default()
+    }
+
+    /// Records positions without ids. In memory it does nothing.
     ///
     /// # Errors
-    /// None in memory.
+    /// [`LogError`]; nothing was recorded.
+    pub fn record_progress(&self, progress: &Progress) -> Result<(), Error> {
+        match &self.inner.durable {
+            None => Ok(()),
+            Some(durable) => Ok(durable.keeper().commit(&[], None, progress, || ())?),
+        }
+    }
+
+    /// The position of everything answered so far: it is on disk when [`Deduplicator::wait_durable`] of it returns.
+    ///
+    /// # Cost
+    /// Appends what single questions have gathered.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        let durable = self.inner.durable.as_ref();
+        Position(durable.map_or_else(|| Some(Default::default()), |durable| durable.keeper().position()))
+    }
+
+    /// Waits until everything up to `position` is on disk, whatever the durability. In memory there is nothing to wait for.
+    ///
+    /// # Errors
+    /// [`LogError`]: it is not on disk, or that is not known.
+    pub fn wait_durable(&self, position: Position) -> Result<(), Error> {
+        match &self.inner.durable {
+            None => Ok(()),
+            Some(durable) => Ok(durable.keeper().wait(position.0)?),
+        }
+    }
+
+    /// Waits until everything answered so far is on disk, whatever the durability. In memory there is nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`Deduplicator::wait_durable`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.wait_durable(self.position())
+    }
+
+    /// Closes this handle. The last one, when no [`Reservation`] is left either, puts everything on disk and reports what a
+    /// drop would hide.
+    ///
+    /// # Errors
+    /// [`LogError`]: something is not on disk, or that is not known.
     pub fn close(self) -> Result<(), Error> {
-        Ok(())
+        match Arc::into_inner(self.inner).and_then(|mut inner| inner.durable.take()) {
+            None => Ok(()),
+            Some(durable) => Ok(durable.close()?),
+        }
+    }
+
+    fn check_log(&self) -> Result<(), Unjudged> {
+        let has_ended = self.inner.durable.as_ref().is_some_and(|durable| durable.keeper().has_ended());
+        if has_ended { Err(Unjudged::LogFailed) } else { Ok(()) }
     }
 
     fn now(&self) -> i64 {
@@ -337,11 +412,15 @@ impl Deduplicator {
     }
 
     #[inline]
-    fn ask(&self, fingerprint: Fingerprint, time: Option<Timestamp>, act: Act) -> Answer {
-        self.inner.set.ask(fingerprint, self.when(time), act)
+    fn ask(&self, fingerprint: Fingerprint, time: Option<Timestamp>) -> Answer {
+        let when = self.when(time);
+        match &self.inner.durable {
+            None => self.inner.set.ask(fingerprint, when, Act::Observe),
+            Some(durable) => durable.keeper().ask(fingerprint, when),
+        }
     }
 
-    fn each<I: AsRef<[u8]>>(&self, ids: &[I], times: Option<&[Timestamp]>, act: Act, take: impl FnMut(&[Answer])) {
+    fn each<I: AsRef<[u8]>>(&self, ids: &[I], times: Option<&[Timestamp]>, take: impl FnMut(&[Answer])) {
         let clock = self.now();
         let fixed;
         let times = match times {
@@ -355,11 +434,11 @@ impl Deduplicator {
         match &*self.hasher {
             Hasher::SipHash13(hasher) => {
                 let hash = |range, fingerprints: &mut _| hasher.fingerprints(&ids[range], fingerprints);
-                self.inner.set.ask_batch(ids.len(), hash, times, act, take);
+                self.inner.ask_batch(ids.len(), hash, times, take);
             }
             Hasher::Xxh3(hasher) => {
                 let hash = |range, fingerprints: &mut _| hasher.fingerprints(&ids[range], fingerprints);
-                self.inner.set.ask_batch(ids.len(), hash, times, act, take);
+                self.inner.ask_batch(ids.len(), hash, times, take);
             }
         }
     }
@@ -383,6 +462,20 @@ impl Deduplicator {
 }
 
 impl Inner {
+    #[inline]
+    fn ask_batch(
+        &self,
+        questions: usize,
+        hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
+        times: Times<'_>,
+        take: impl FnMut(&[Answer]),
+    ) {
+        match &self.durable {
+            None => self.set.ask_batch(questions, hash, times, Act::Observe, take),
+            Some(durable) => durable.keeper().ask_batch(questions, hash, times, take),
+        }
+    }
+
     /// Takes notice of the clock where time is the clock's.
     fn notice_time(&self) {
         if !self.event_time {
@@ -392,7 +485,8 @@ impl Inner {
 
     fn stats(&self) -> Stats {
         self.notice_time();
-        Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed))
+        let unlogged = self.durable.as_ref().map_or(0, |durable| durable.keeper().unlogged());
+        Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed), unlogged)
     }
 }
 
@@ -419,5 +513,6 @@ fn strict(answer: Answer) -> Result<Verdict, Unjudged> {
         Answer::Seen | Answer::InFlight => Ok(Verdict::Duplicate),
         Answer::Late => Err(Unjudged::Late),
         Answer::Full => Err(Unjudged::Full),
+        Answer::Unlogged => Err(Unjudged::LogFailed),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Inner;
-use crate::dedup::Error;
+use crate::dedup::{Error, Progress};
 use crate::event::{Fingerprint, ReserveVerdict, Unjudged};
 use crate::time::Timestamp;
 use crate::window::{Act, Answer, Times, When};
@@ -57,20 +57,40 @@ impl Reservation {
     /// Marks the reserved ids as seen. Their window runs from now; in event time from the event.
     ///
     /// # Errors
-    /// None in memory.
+    /// As [`Reservation::try_commit`]; the ids are released.
     pub fn commit(mut self) -> Result<(), Error> {
+        self.try_commit(&Progress::new())
+    }
+
+    /// Marks the reserved ids as seen and records `progress`, all or nothing: after a crash both are known, or neither. With
+    /// [`Durability::PowerLoss`](super::Durability::PowerLoss) it returns when both are on disk.
+    ///
+    /// # Errors
+    /// [`LogError`](super::LogError) when there is a state that cannot take it. Nothing has changed, and the ids are still
+    /// reserved: the call may be repeated. Only when a sync has failed it is not known what is on disk. None in memory.
+    pub fn try_commit(&mut self, progress: &Progress) -> Result<(), Error> {
+        match &self.inner.durable {
+            None => self.mark(),
+            Some(durable) => {
+                durable.keeper().commit(&self.pending, self.times.as_deref(), progress, || self.mark())?;
+            }
+        }
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Marks what is reserved, in memory.
+    fn mark(&self) {
         let clock = self.inner.clock.now().as_nanos();
-        let pending = std::mem::take(&mut self.pending);
-        match self.times.take() {
-            Some(times) => self.inner.set.commit_batch(&pending, Times::Each { times: &times, clock }),
+        match &self.times {
+            Some(times) => self.inner.set.commit_batch(&self.pending, Times::Each { times, clock }),
             None if self.inner.event_time => {
-                for fingerprint in pending {
-                    self.inner.set.commit(fingerprint, When::Event { time: clock, clock });
+                for fingerprint in &self.pending {
+                    self.inner.set.commit(*fingerprint, When::Event { time: clock, clock });
                 }
             }
-            None => self.inner.set.commit_batch(&pending, Times::Now(clock)),
+            None => self.inner.set.commit_batch(&self.pending, Times::Now(clock)),
         }
-        Ok(())
     }
 }
 
@@ -98,5 +118,6 @@ fn verdict(answer: Answer) -> ReserveVerdict {
         Answer::InFlight => ReserveVerdict::InFlight,
         Answer::Late => ReserveVerdict::Unjudged(Unjudged::Late),
         Answer::Full => ReserveVerdict::Unjudged(Unjudged::Full),
+        Answer::Unlogged => ReserveVerdict::Unjudged(Unjudged::LogFailed),
     }
 }

@@ -32,12 +32,14 @@ pub struct Stats {
     pub clock_held: u64,
     /// Broken promise: questions that could not be judged and were answered with first-seen all the same.
     pub bypassed: u64,
+    /// Broken promise: records that are missing in the log, because it failed and questions were answered all the same.
+    pub unlogged: u64,
     /// Entries moved when segments grew, were split or were gathered: the work that growing and shrinking cost.
     pub moved: u64,
 }
 
 impl Stats {
-    pub(super) fn new(set: &Set, bypassed: u64) -> Self {
+    pub(super) fn new(set: &Set, bypassed: u64, unlogged: u64) -> Self {
         let tally = set.tally();
         Self {
             live_ids: tally.live,
@@ -53,6 +55,7 @@ impl Stats {
             evicted_early: tally.evicted_early,
             clock_held: set.clock_held(),
             bypassed,
+            unlogged,
             moved: tally.moved,
         }
     }

@@ -4,6 +4,7 @@
 //! nothing. What stands in one batch commits as one frame: all or nothing.
 
 use crate::event::Fingerprint;
+use crate::time::Timestamp;
 
 use super::fields::u32_at;
 
@@ -19,19 +20,33 @@ pub(crate) enum Kind {
     Forget = 3,
     /// A transition of a claim.
     Claim = 4,
-    /// A position of a source.
+    /// A position of a source, by name.
     Source = 5,
-    /// A position of a sink.
+    /// A position of a sink, by name.
     Sink = 6,
-    /// The low watermark of event time.
+    /// Only the frame's own time: the highest event time has moved, and nothing else has happened.
     Watermark = 7,
     /// The engine's clock.
     Clock = 8,
+    /// Fingerprints that were seen for the first time, each at a time of its own.
+    SeenAt = 9,
+    /// Fingerprints whose window starts again, each at a time of its own.
+    RefreshAt = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 8] =
-        [Self::Seen, Self::Refresh, Self::Forget, Self::Claim, Self::Source, Self::Sink, Self::Watermark, Self::Clock];
+    const ALL: [Self; 10] = [
+        Self::Seen,
+        Self::Refresh,
+        Self::Forget,
+        Self::Claim,
+        Self::Source,
+        Self::Sink,
+        Self::Watermark,
+        Self::Clock,
+        Self::SeenAt,
+        Self::RefreshAt,
+    ];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -69,6 +84,31 @@ impl Batch {
         for id in ids {
             self.body.extend_from_slice(&id.as_u128().to_le_bytes());
         }
+        self.end(start);
+    }
+
+    /// Adds a record of fingerprints with times: [`Kind::SeenAt`] or [`Kind::RefreshAt`].
+    ///
+    /// # Cost
+    /// 24 bytes copied per fingerprint.
+    pub(crate) fn push_ids_at(&mut self, kind: Kind, ids: impl IntoIterator<Item = (Fingerprint, Timestamp)>) {
+        let start = self.begin(kind);
+        let ids = ids.into_iter();
+        self.body.reserve(ids.size_hint().0 * AT_BYTES);
+        for (id, time) in ids {
+            self.body.extend_from_slice(&time.as_nanos().to_le_bytes());
+            self.body.extend_from_slice(&id.as_u128().to_le_bytes());
+        }
+        self.end(start);
+    }
+
+    /// Adds a position by name: [`Kind::Source`] or [`Kind::Sink`].
+    pub(crate) fn push_named(&mut self, kind: Kind, name: &[u8], position: &[u8]) {
+        let start = self.begin(kind);
+        // A name over 4 GiB does not come: the frame would be refused.
+        self.body.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.body.extend_from_slice(name);
+        self.body.extend_from_slice(position);
         self.end(start);
     }
 
@@ -112,8 +152,29 @@ impl<'a> Record<'a> {
         ids.iter().map(|id| Fingerprint::from_u128(u128::from_le_bytes(*id)))
     }
 
+    /// The fingerprints of a record of fingerprints with times.
+    pub(crate) fn ids_at(self) -> impl ExactSizeIterator<Item = (Fingerprint, Timestamp)> + 'a {
+        let (entries, _) = self.bytes.as_chunks::<AT_BYTES>();
+        entries.iter().map(|entry| {
+            let [t0, t1, t2, t3, t4, t5, t6, t7, id @ ..] = *entry;
+            let time = i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
+            (Fingerprint::from_u128(u128::from_le_bytes(id)), Timestamp::from_nanos(time))
+        })
+    }
+
+    /// The name and the position of a record that has them.
+    pub(crate) fn named(self) -> Option<(&'a [u8], &'a [u8])> {
+        let length = usize::try_from(u32_at(self.bytes, 0)?).ok()?;
+        self.bytes.get(4..)?.split_at_checked(length)
+    }
+
     fn is_sound(self) -> bool {
-        !matches!(self.kind, Kind::Seen | Kind::Refresh | Kind::Forget) || self.bytes.len().is_multiple_of(16)
+        match self.kind {
+            Kind::Seen | Kind::Refresh | Kind::Forget => self.bytes.len().is_multiple_of(16),
+            Kind::SeenAt | Kind::RefreshAt => self.bytes.len().is_multiple_of(AT_BYTES),
+            Kind::Source | Kind::Sink => self.named().is_some(),
+            Kind::Claim | Kind::Watermark | Kind::Clock => true,
+        }
     }
 }
 
@@ -159,6 +220,8 @@ fn take(body: &[u8]) -> Option<(Record<'_>, &[u8])> {
 
 /// Bytes of a record before its own.
 const RECORD_HEADER_BYTES: usize = 8;
+/// Bytes of a fingerprint with a time.
+const AT_BYTES: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -173,13 +236,26 @@ mod tests {
     fn records_come_back_in_order() {
         let mut batch = Batch::new();
         batch.push_ids(Kind::Seen, ids(1..4));
-        batch.push(Kind::Source, b"file 7");
+        batch.push_named(Kind::Source, b"file 7", b"12");
         batch.push(Kind::Clock, b"");
+        let at = |n| (Fingerprint::from_u128(n), Timestamp::from_nanos(-(n as i64)));
+        batch.push_ids_at(Kind::SeenAt, (7..9).map(at));
         let records: Vec<_> = Records::of(batch.body()).unwrap().collect();
-        assert_eq!(records.iter().map(|r| r.kind).collect::<Vec<_>>(), [Kind::Seen, Kind::Source, Kind::Clock]);
+        let kinds = [Kind::Seen, Kind::Source, Kind::Clock, Kind::SeenAt];
+        assert_eq!(records.iter().map(|r| r.kind).collect::<Vec<_>>(), kinds);
         assert_eq!(records[0].ids().collect::<Vec<_>>(), ids(1..4).collect::<Vec<_>>());
-        assert_eq!(records[1].bytes, b"file 7");
+        assert_eq!(records[1].named(), Some((&b"file 7"[..], &b"12"[..])));
         assert!(records[2].bytes.is_empty());
+        assert_eq!(records[3].ids_at().collect::<Vec<_>>(), [at(7), at(8)]);
+    }
+
+    #[test]
+    fn a_name_that_ends_outside_its_record_is_refused() {
+        let mut batch = Batch::new();
+        batch.push_named(Kind::Sink, b"out", b"");
+        let mut body = batch.body().to_vec();
+        body[RECORD_HEADER_BYTES] = 4;
+        assert!(Records::of(&body).is_none());
     }
 
     #[test]
@@ -200,7 +276,7 @@ mod tests {
         for length in 1..good.len() {
             assert!(Records::of(&good[..length]).is_none(), "{length} bytes");
         }
-        for (at, value) in [(0, 31), (0, 33), (3, 255), (4, 0), (4, 9), (5, 1)] {
+        for (at, value) in [(0, 31), (0, 33), (3, 255), (4, 0), (4, 9), (4, 11), (5, 1)] {
             let mut bad = good.clone();
             bad[at] = value;
             assert!(Records::of(&bad).is_none(), "byte {at} = {value}");

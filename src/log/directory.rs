@@ -50,7 +50,8 @@ pub(crate) enum DirectoryError {
 }
 
 impl DirectoryError {
-    /// The stable name of this error.
+    /// The stable name of this error, for tests.
+    #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::InUse(_) => "state_in_use",
@@ -58,11 +59,6 @@ impl DirectoryError {
             Self::NoSecret(_) => "state_no_secret",
             Self::Io { .. } => "state_io",
         }
-    }
-
-    /// Whether the same call may succeed later.
-    pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, Self::InUse(_))
     }
 }
 
@@ -89,6 +85,7 @@ impl Directory {
     }
 
     /// Where it is.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -33,7 +33,7 @@ pub(crate) enum OpenError {
     FirstFrame { place: String, offset: u64 },
     /// The state belongs to another configuration.
     #[error("{place} belongs to a state of another configuration: hash, id paths, scope or secret differ")]
-    OtherState { place: String },
+    OtherState { place: String, found: [u8; super::IDENTITY_BYTES] },
     /// The state was written by a newer version.
     #[error(
         "{place} has format version {version}, or flags, that this version does not know: open it with a newer one"
@@ -45,7 +45,8 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
-    /// The stable name of this error.
+    /// The stable name of this error, for tests.
+    #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "log_io",
@@ -56,6 +57,7 @@ impl OpenError {
     }
 
     /// Whether bytes that were on disk are bad.
+    #[cfg(test)]
     pub(crate) fn is_corruption(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Header { .. } | Self::FirstFrame { .. })
     }
@@ -81,7 +83,8 @@ pub(crate) enum AppendError {
 }
 
 impl AppendError {
-    /// The stable name of this error.
+    /// The stable name of this error, for tests.
+    #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Poisoned(_) => "log_poisoned",
@@ -91,6 +94,7 @@ impl AppendError {
     }
 
     /// Whether the same call may succeed later.
+    #[cfg(test)]
     pub(crate) fn is_retryable(&self) -> bool {
         matches!(self, Self::NoSegment { .. })
     }
@@ -110,21 +114,6 @@ pub(crate) enum RetireError {
         #[source]
         source: io::Error,
     },
-}
-
-impl RetireError {
-    /// The stable name of this error.
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::Poisoned(_) => "log_poisoned",
-            Self::Remove { .. } => "log_remove",
-        }
-    }
-
-    /// Whether the same call may succeed later.
-    pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, Self::Remove { .. })
-    }
 }
 
 /// A write or a sync failed, so what is on disk is not known: nothing succeeds any more until the log is opened again.

@@ -21,7 +21,7 @@ pub(crate) struct Housekeeper {
 
 /// Wakes a thread that waits.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     /// Rung and not heard yet. Written by those who ring, cleared by the one who hears; acquire and release, so that
     /// what was done before the ringing is seen by the one who hears it.
     is_rung: AtomicBool,
@@ -34,7 +34,7 @@ impl Bell {
     ///
     /// # Cost
     /// One load while the last ring has not been heard.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if self.is_rung.load(Ordering::Relaxed) || self.is_rung.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -44,7 +44,7 @@ impl Bell {
     }
 
     /// Waits for a ring, at most `timeout`.
-    fn wait(&self, timeout: Duration) {
+    pub(crate) fn wait(&self, timeout: Duration) {
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = |_: &mut ()| !self.is_rung.swap(false, Ordering::AcqRel);
         drop(self.heard.wait_timeout_while(guard, timeout, silent));

@@ -28,22 +28,22 @@ mod tests;
 mod writer;
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};
-use housekeeper::Bell;
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, cut_to, refused};
 use segment::{Order, PrepareError, RECYCLED_NAME};
 use writer::{Body, Writer};
 
-pub(crate) use batch::{Batch, Kind, Record, Records};
+pub(crate) use batch::{Batch, Kind, Record};
 pub(crate) use directory::{Directory, DirectoryError};
 pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::IDENTITY_BYTES;
-pub(crate) use housekeeper::Housekeeper;
+pub(crate) use housekeeper::{Bell, Housekeeper};
 pub(crate) use recovery::{Loss, Replayed};
 pub(crate) use storage::{Disk, Storage};
 
@@ -193,6 +193,11 @@ impl Log {
         Position(self.synced.load(Ordering::Acquire))
     }
 
+    /// The latest engine time of any frame.
+    pub(crate) fn newest(&self) -> Timestamp {
+        Timestamp::from_nanos(lock(&self.writer).newest())
+    }
+
     /// Returns when everything up to `position` is on disk. One of all who wait syncs, the others wait for it.
     ///
     /// # Errors
@@ -268,11 +273,11 @@ impl Log {
         Ok(retired)
     }
 
-    /// Syncs everything, writes the evidence that it is synced, and gives back what was prepared.
+    /// Syncs everything, writes the evidence that it is synced, and gives back what was prepared. Nobody appends any more.
     ///
     /// # Errors
     /// [`Poisoned`]: what is on disk is then not known.
-    pub(crate) fn close(self) -> Result<(), Poisoned> {
+    pub(crate) fn close(&self) -> Result<(), Poisoned> {
         self.sync()?;
         // Without room for the mark the log is as good; only damage to its last frames is not told from a torn tail.
         let _ = self.mark();
@@ -409,6 +414,11 @@ impl Log {
         may_go.then_some(oldest.number)
     }
 
+    /// Whether a write or a sync has failed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
     fn check_poison(&self) -> Result<(), Poisoned> {
         self.poison.get().map_or(Ok(()), |poisoned| Err(poisoned.clone()))
     }
@@ -418,6 +428,11 @@ impl Log {
         let why = format!("cannot {act} {}: {error}", self.storage.place(name));
         self.poison.get_or_init(|| Poisoned { why }).clone()
     }
+}
+
+/// Whether a log was begun in `storage`.
+pub(crate) fn is_there(storage: &dyn Storage) -> io::Result<bool> {
+    Ok(storage.list()?.iter().any(|name| header::number(name).is_some()))
 }
 
 impl fmt::Debug for Log {

@@ -170,7 +170,7 @@ fn read_header(
         Err(NoHeader::Newer { version }) => Err(OpenError::Newer { place, version }),
         Ok(header) if header.number != number => Err(OpenError::Header { place }),
         Err(NoHeader::Damaged) => Err(OpenError::Header { place }),
-        Ok(header) if header.identity != *identity => Err(OpenError::OtherState { place }),
+        Ok(header) if header.identity != *identity => Err(OpenError::OtherState { place, found: header.identity }),
         Ok(header) => Ok(header),
     }
 }

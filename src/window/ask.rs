@@ -45,7 +45,7 @@ impl Core {
 
     #[inline]
     fn common(&self, shared: &Shared, act: Act) -> Common {
-        Common::new(self.era, act.state(), shared.extend)
+        Common::new(self.era, act.state(), shared.extend | (act == Act::Restore))
     }
 
     /// The segment that `slot` names, unless it takes a closer look: it has no lines, moved, or must be cleaned.
@@ -62,7 +62,7 @@ impl Core {
         self.answers[Answer::Seen as usize] += seen;
         match act {
             Act::Reserve => self.pending += new,
-            Act::Observe => {
+            Act::Observe | Act::Gather | Act::Restore => {
                 let mask = self.counts.len() as u64 - 1;
                 self.counts[(self.era.newest & mask) as usize] += new as u32;
                 if shared.counts_ids() {
@@ -178,6 +178,9 @@ impl Held<'_> {
     pub(super) fn ask_event(&mut self, fingerprint: Fingerprint, moment: Moment, act: Act) -> Answer {
         let answer = self.judge_event(fingerprint, moment, act);
         self.note(answer);
+        if act == Act::Gather && answer.is_first() {
+            self.core.gather(self.common, fingerprint, Some(moment.time));
+        }
         answer
     }
 
@@ -213,8 +216,13 @@ impl Held<'_> {
             segment.free(place);
             return self.record(fingerprint, None, act, Answer::Reappeared);
         }
-        if self.common.extend && mark.age(era.newest) != 0 {
-            self.extend(fingerprint, mark, era.newest);
+        if mark.age(era.newest) != 0 {
+            if act == Act::Restore {
+                self.extend(fingerprint, mark, era.newest);
+            } else if self.common.extend {
+                self.extend(fingerprint, mark, era.newest);
+                self.gather_refresh(fingerprint, None);
+            }
         }
         Answer::Seen
     }
@@ -238,6 +246,7 @@ impl Held<'_> {
             }
             if self.common.extend && mark.generation(era.newest) < moment.generation {
                 self.extend(fingerprint, mark, moment.generation);
+                self.gather_refresh(fingerprint, Some(moment.time));
             }
             return Answer::Seen;
         }
@@ -277,7 +286,7 @@ impl Held<'_> {
     /// Records a new id: in processing time (no `time`) in the newest generation, in event time in the one of its time.
     #[cold]
     #[inline(never)]
-    fn record(&mut self, fingerprint: Fingerprint, time: Option<i64>, act: Act, answer: Answer) -> Answer {
+    pub(super) fn record(&mut self, fingerprint: Fingerprint, time: Option<i64>, act: Act, answer: Answer) -> Answer {
         let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
         let state = act.state();
         if !self.take_room(state) {

@@ -372,7 +372,8 @@ mod tests {
         let (max_ids, generation_ids) = (u64::MAX, u64::MAX);
         let limits = Limits { window: WINDOW, lateness: None, max_future: 0, max_ids, generation_ids, evict: true };
         let shape = Shape { shard_bits: 1, roots: 1, class_max: 2 };
-        Set::new(&Config { limits, extend, expected_ids: 0, memory_bytes_max: usize::MAX, shape }).unwrap()
+        Set::new(&Config { limits, extend, gathers: false, expected_ids: 0, memory_bytes_max: usize::MAX, shape })
+            .unwrap()
     }
 
     fn id(n: u64) -> Fingerprint {

@@ -12,7 +12,7 @@
 //! - `era`: newest generation and the number of remembered ones, in one word. Written under the lock, released; read by
 //!   every question under its shard's lock, acquired. It only moves forward.
 //! - `calm_from`, `calm_until`: the times between which nothing changes; in event time `calm_until` is the event time
-//!   from which on something is forgotten. Written under the lock after `era`, `calm_until` last and released; read
+//!   from which on something is forgotten. Written under the lock after `era`, `calm_until` last, both released; read
 //!   before a question, `calm_until` first and acquired, so who sees the new times also sees the new era.
 
 use std::collections::VecDeque;
@@ -214,6 +214,49 @@ impl Generations {
         self.publish(&ring);
     }
 
+    /// When the newest generation of `era` began.
+    #[inline]
+    pub(super) fn start_of_newest(&self, era: Era) -> i64 {
+        let from = self.calm_from.load(Ordering::Acquire);
+        // Who sees a later start also sees the later era.
+        if self.era() == era { from } else { self.start_of(era.newest) }
+    }
+
+    #[cold]
+    fn start_of(&self, generation: u64) -> i64 {
+        let ring = self.lock();
+        ring.generations[ring.index(generation.max(ring.horizon))].slice.saturating_mul(self.slice)
+    }
+
+    /// How far time has come: the highest that was seen, if any.
+    pub(super) fn front(&self) -> Option<i64> {
+        self.lock().front
+    }
+
+    /// Everything that was recorded at an earlier time than this is forgotten.
+    pub(super) fn remembers_from(&self) -> i64 {
+        let ring = self.lock();
+        if ring.front.is_none() { i64::MIN } else { ring.oldest().slice.saturating_mul(self.slice) }
+    }
+
+    /// Moves time to `front`, as far as it was before a restart.
+    pub(super) fn restore_front(&self, front: i64) {
+        match self.limits.lateness {
+            None => self.observe_clock(front),
+            Some(lateness) => {
+                let mut ring = self.lock();
+                let back = front.saturating_sub(lateness);
+                if ring.front.is_none() {
+                    // What is restored may be as old as anything that is remembered.
+                    ring.label_all(self.slice_of(back.saturating_sub(self.limits.window)));
+                    ring.front = Some(front);
+                }
+                self.advance(&mut ring, front, back);
+                self.publish(&ring);
+            }
+        }
+    }
+
     /// Event time: takes notice of an event's time, and tells its generations.
     pub(super) fn observe_event(&self, time: i64, clock: i64) -> Resolved {
         let lateness = self.limits.lateness.unwrap_or(0);
@@ -322,7 +365,7 @@ impl Generations {
             Some(lateness) => retires.saturating_add(lateness),
             None => retires.min(self.end_of(newest)),
         };
-        self.calm_from.store(newest.saturating_mul(self.slice), Ordering::Relaxed);
+        self.calm_from.store(newest.saturating_mul(self.slice), Ordering::Release);
         self.calm_until.store(until, Ordering::Release);
     }
 

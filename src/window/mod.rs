@@ -11,6 +11,7 @@
 //! - [`generations`]: what is remembered, by time and by limits.
 //! - [`memory`]: arenas that are given back whole.
 //! - [`batch`]: many questions at once, so that their cache misses overlap.
+//! - [`changes`]: what a log is to be told, and how a set is filled from one.
 //!
 //! # How sure an answer is
 //! Of the 128 bits of a fingerprint 85 are stored and compared, and which of about 2,900 roots it has is implied by where
@@ -19,10 +20,11 @@
 //! or little memory have fewer roots, and fewer ids to be mixed up with.)
 //!
 //! # What it does not do
-//! It keeps no ids, no order and no exact times, reads no clock, and knows nothing of events or logs.
+//! It keeps no ids, no order and no exact times, reads no clock, and knows nothing of events or of a log's bytes.
 
 mod ask;
 mod batch;
+mod changes;
 mod directory;
 mod generations;
 mod growth;
@@ -41,7 +43,7 @@ mod shard;
 use crossbeam::utils::CachePadded;
 
 use crate::event::Fingerprint;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
 use directory::{Root, Slot, root_of};
 use generations::{Generations, Moment, Resolved};
@@ -53,6 +55,7 @@ use probe::{Kernel, Probe};
 use shard::{Core, Held, Shard, Shared};
 
 pub(crate) use batch::Times;
+pub(crate) use changes::Changes;
 pub(crate) use generations::Limits;
 pub use hash_ring::HashRing;
 pub(crate) use shard::{Act, Answer, Shape, Tally};
@@ -65,6 +68,8 @@ pub(crate) const LATENESS_WINDOWS_MAX: i64 = Generations::LATENESS_WINDOWS_MAX;
 pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) extend: bool,
+    /// Whether changes are gathered for a log.
+    pub(crate) gathers: bool,
     pub(crate) expected_ids: u64,
     pub(crate) memory_bytes_max: usize,
     pub(crate) shape: Shape,
@@ -115,7 +120,15 @@ impl Set {
         let roots_count = roots.iter().map(|roots| roots.len()).sum();
         let memory = Memory::new(config.memory_bytes_max, overhead, roots_count).ok_or(TooLittleMemory)?;
         let kernel = probe::Kernel::detect();
-        let common = Shared { generations, memory: Mutex::new(memory), shape, extend: config.extend, kernel };
+        let common = Shared {
+            generations,
+            memory: Mutex::new(memory),
+            shape,
+            extend: config.extend,
+            kernel,
+            gathers: config.gathers,
+            has_changes: AtomicBool::new(false),
+        };
         let set = Self {
             roots: roots.into_boxed_slice(),
             shards: shards.into_boxed_slice(),
@@ -178,10 +191,19 @@ impl Set {
         prefetch(slot.segment().other(stored));
         self.common.generations.observe_clock(now);
         let mut core = self.shards[shard].lock();
-        match core.ask(probe, &self.common, slot, fingerprint, act) {
+        let answer = match core.ask(probe, &self.common, slot, fingerprint, act) {
             Some(answer) => answer,
-            None => self.held(shard, core).ask(slot, fingerprint, act),
+            None => {
+                let mut held = self.held(shard, core);
+                let answer = held.ask(slot, fingerprint, act);
+                core = held.core;
+                answer
+            }
+        };
+        if act == Act::Gather && answer.is_first() {
+            core.gather(&self.common, fingerprint, None);
         }
+        answer
     }
 
     /// What [`Set::ask`] would find, without recording anything.
@@ -194,6 +216,11 @@ impl Set {
             When::Event { time, .. } => Some(self.common.generations.peek_event(time)),
         };
         self.hold_for(fingerprint).peek(fingerprint, moment)
+    }
+
+    /// Whether a fingerprint was seen at any time that is remembered.
+    pub(crate) fn knows(&self, fingerprint: Fingerprint) -> bool {
+        self.hold_for(fingerprint).knows(fingerprint)
     }
 
     /// Marks a reserved fingerprint as seen; in event time, at the time of its event. False when it is not reserved.

@@ -17,7 +17,7 @@ fn set(max_ids: u64) -> Arc<Set> {
     let generation_ids = if max_ids == u64::MAX { u64::MAX } else { max_ids.div_ceil(64) };
     let limits = Limits { window: WINDOW, lateness: None, max_future: 0, max_ids, generation_ids, evict: true };
     let shape = Shape { shard_bits: 0, roots: 1, class_max: 1 };
-    let config = Config { limits, extend: false, expected_ids: 0, memory_bytes_max: 1 << 18, shape };
+    let config = Config { limits, extend: false, gathers: true, expected_ids: 0, memory_bytes_max: 1 << 18, shape };
     Arc::new(Set::new(&config).unwrap())
 }
 

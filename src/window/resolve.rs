@@ -99,8 +99,18 @@ impl Held<'_> {
         }
     }
 
+    /// Whether an id has an entry that is neither pending nor expired.
+    pub(super) fn knows(&mut self, fingerprint: Fingerprint) -> bool {
+        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
+        let era = self.core.era;
+        let segment = self.segment(root, stored);
+        segment
+            .is_some_and(|segment| segment.find(stored, |mark| !mark.is_pending() && !era.has_expired(mark)).is_some())
+    }
+
     /// Makes a seen id unknown again. False when it is not known, or only reserved.
     pub(super) fn forget(&mut self, fingerprint: Fingerprint) -> bool {
+        self.core.changes.forget(fingerprint);
         let stored = Stored::of(fingerprint);
         let root = self.root(fingerprint);
         let mut forgotten = false;

@@ -9,8 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::event::Fingerprint;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
+use super::changes::Changes;
 use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
 use super::generations::{CLEAN_AFTER, Generations, Taken};
 use super::line::{State, Stored};
@@ -28,6 +29,10 @@ pub(super) struct Shared {
     pub(super) extend: bool,
     /// How a line is asked.
     pub(super) kernel: Kernel,
+    /// Whether changes are gathered for a log.
+    pub(super) gathers: bool,
+    /// Whether any shard has gathered changes: see [`super::changes`].
+    pub(super) has_changes: AtomicBool,
 }
 
 /// How the set is cut.
@@ -63,6 +68,8 @@ pub(super) struct Core {
     pub(super) moved: u64,
     /// Ids forgotten since the last sweep.
     pub(super) forgotten: u64,
+    /// Gathered for a log and not taken yet.
+    pub(super) changes: Changes,
     /// Every directory there was: readers without the lock may still look at old ones. Not boxed, as the roots point into
     /// them, and a box that moves would claim them for itself.
     pub(super) directories: Vec<Arc<[Slot]>>,
@@ -88,24 +95,34 @@ pub(crate) struct Tally {
 pub(crate) enum Act {
     /// To mark it seen at once.
     Observe,
+    /// The same, and to gather it for a log.
+    Gather,
     /// To reserve it.
     Reserve,
+    /// To mark it seen at once, as it was before, or to have it count from now on if it is known: nothing is gathered.
+    Restore,
 }
 
 impl Answer {
-    const COUNT: usize = Self::Full as usize + 1;
+    pub(super) const COUNT: usize = Self::Full as usize + 1;
 
     /// Whether the question could not be answered.
     #[inline]
     pub(crate) fn is_unjudged(self) -> bool {
-        matches!(self, Self::Late | Self::Full)
+        matches!(self, Self::Late | Self::Full | Self::Unlogged)
+    }
+
+    /// Whether the ID is new, and was recorded.
+    #[inline]
+    pub(crate) fn is_first(self) -> bool {
+        matches!(self, Self::New | Self::Reappeared)
     }
 }
 
 impl Act {
     pub(super) fn state(self) -> State {
         match self {
-            Self::Observe => State::Seen,
+            Self::Observe | Self::Gather | Self::Restore => State::Seen,
             Self::Reserve => State::Pending,
         }
     }
@@ -126,6 +143,8 @@ pub(crate) enum Answer {
     Late,
     /// No room, and nothing to evict.
     Full,
+    /// The log cannot take it. Given by who keeps one, never by the set.
+    Unlogged,
 }
 
 impl Shard {
@@ -143,6 +162,7 @@ impl Shard {
             evicted_early: 0,
             moved: 0,
             forgotten: 0,
+            changes: Changes::default(),
             directories: vec![slots],
         };
         (Self(Mutex::new(core)), roots)

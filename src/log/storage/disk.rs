@@ -45,6 +45,7 @@ impl Disk {
     }
 
     /// The same, written with `pwrite` whatever the file system.
+    #[cfg(test)]
     pub(crate) fn unmapped(self) -> Self {
         Self { is_mapped: false, ..self }
     }

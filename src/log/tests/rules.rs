@@ -14,15 +14,15 @@ fn ids_and_positions_of_one_batch_come_back_together_and_in_order() {
     let (simulated, log) = started();
     let mut batch = Batch::new();
     batch.push_ids(Kind::Seen, entry(1, 3).1);
-    batch.push(Kind::Source, b"orders.ndjson 4711");
-    batch.push(Kind::Sink, b"out.ndjson 99");
+    batch.push_named(Kind::Source, b"orders.ndjson", b"4711");
+    batch.push_named(Kind::Sink, b"out.ndjson", b"99");
     log.append(Timestamp::from_nanos(5), &batch).unwrap();
     let mut found = Vec::new();
     Log::open(Arc::new(simulated.after_kill()), tiny(), |replayed| {
         found.extend(replayed.records.map(|record| (record.kind, record.bytes.len())));
     })
     .unwrap();
-    assert_eq!(found, [(Kind::Seen, 48), (Kind::Source, 18), (Kind::Sink, 13)]);
+    assert_eq!(found, [(Kind::Seen, 48), (Kind::Source, 21), (Kind::Sink, 16)]);
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! A set with a log: what is recorded is appended, and what was appended is known after a restart.
+//!
+//! [`Keeper`] answers and appends; [`Durable`] opens it, keeps its threads, and closes it.
+//!
+//! How an ID reaches the log:
+//! - A batch is asked, and what was new in each block of it is appended as one frame, before the call returns.
+//! - A single question gathers its new ID in its shard, under the lock that it holds anyway. A thread takes what all
+//!   shards have gathered and appends it, about every millisecond.
+//! - A commit is appended first, with the positions that belong to it, as one frame; only then its ids are marked.
+//!
+//! # Order
+//! Recovery replays in sequence, and what it makes of records that only add (seen, refresh) does not depend on their order.
+//! A *forget* does not commute with them: it must stand behind whatever it undoes, and before whatever comes later. So
+//! there is one more lock, `order`: a batch holds it shared, from before the question until after the
+//! append; who forgets holds it alone, and has everything that was gathered appended first. A single question does not
+//! take it; an ID that it gathers between the forgetting's append and the forgetting itself is taken out again,
+//! under the shard's lock. Nor does a commit: its ids are pending until after its append, and what is pending cannot be
+//! forgotten. With [`Durability::PowerLoss`] everybody holds it alone: each answer then
+//! waits for a sync anyway, and a duplicate's first sight is appended before the duplicate is answered, so one wait covers
+//! both.
+//!
+//! Lock order: `order`, then `gathering`, then `kept`, then a shard or the log. None is held while a sync runs.
+//!
+//! # When an append fails
+//! A batch's ids are forgotten again and not judged: whoever holds their events may ask again. Gathered ids stay gathered,
+//! and as long as they cannot be appended nothing more is judged (or all is, from memory, and counted: as
+//! [`OnLogFailure`] says). A commit changes nothing.
+
+mod block;
+mod gathering;
+mod identity;
+mod keeper;
+mod open;
+mod progress;
+mod replay;
+mod upkeep;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{LogError, Recovery};
+use keeper::Keeper;
+use upkeep::Upkeep;
+
+pub(super) use open::{Settings, State};
+
+/// A [`Keeper`] with its threads.
+pub(super) struct Durable {
+    keeper: Arc<Keeper>,
+    upkeep: Mutex<Option<Upkeep>>,
+    recovery: Recovery,
+}
+
+impl Durable {
+    #[inline]
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    pub(super) fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Appends what is left, syncs it, and ends the threads. What comes later is not kept.
+    pub(super) fn close(&self) -> Result<(), LogError> {
+        let Some(upkeep) = lock(&self.upkeep).take() else { return Ok(()) };
+        upkeep.end(&self.keeper);
+        self.keeper.close()
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        // A close would have told.
+        let _ = self.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,90 @@
+//! The positions that a log keeps, each with the time of the frame that it stands in.
+//!
+//! A segment that ages out takes its positions with it, so whoever keeps the log appends those again first. Names are
+//! bounded: of more than that the ones that were recorded longest ago are forgotten.
+
+use std::collections::BTreeMap;
+
+use crate::log::{Batch, Kind};
+
+use super::super::Progress;
+
+/// Positions of sources and sinks.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    progress: Progress,
+    times: BTreeMap<(bool, Box<[u8]>), i64>,
+}
+
+impl Kept {
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Takes a position as it was replayed.
+    pub(super) fn restore(&mut self, kind: Kind, name: &[u8], position: &[u8], time: i64) {
+        if kind == Kind::Source {
+            self.progress.set_source(name, position);
+        } else {
+            self.progress.set_sink(name, position);
+        }
+        self.times.insert((kind == Kind::Source, name.into()), time);
+        while self.times.len() > NAMES_MAX {
+            let Some((oldest, _)) = self.times.iter().min_by_key(|(_, time)| **time) else { return };
+            let oldest = oldest.clone();
+            self.times.remove(&oldest);
+            self.progress.remove(oldest.0, &oldest.1);
+        }
+    }
+
+    /// Takes what was appended at `time`.
+    pub(super) fn record(&mut self, progress: &Progress, time: i64) {
+        progress.sources().for_each(|(name, position)| self.restore(Kind::Source, name, position, time));
+        progress.sinks().for_each(|(name, position)| self.restore(Kind::Sink, name, position, time));
+    }
+
+    /// Those that stand in frames older than `time`.
+    pub(super) fn older_than(&self, time: i64) -> Progress {
+        let mut older = Progress::new();
+        for ((is_source, name), _) in self.times.iter().filter(|(_, at)| **at < time) {
+            match is_source {
+                true => self.progress.source(name).into_iter().for_each(|position| older.set_source(name, position)),
+                false => self.progress.sink(name).into_iter().for_each(|position| older.set_sink(name, position)),
+            }
+        }
+        older
+    }
+}
+
+/// Adds `progress` to a batch.
+pub(super) fn push(batch: &mut Batch, progress: &Progress) {
+    progress.sources().for_each(|(name, position)| batch.push_named(Kind::Source, name, position));
+    progress.sinks().for_each(|(name, position)| batch.push_named(Kind::Sink, name, position));
+}
+
+const NAMES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_names_the_oldest_is_forgotten() {
+        let mut kept = Kept::default();
+        for n in 0..=NAMES_MAX {
+            kept.restore(Kind::Source, &n.to_le_bytes(), b"1", n as i64);
+        }
+        assert_eq!(kept.progress().sources().count(), NAMES_MAX);
+        assert_eq!(kept.progress().source(0_usize.to_le_bytes()), None);
+        assert!(kept.progress().source(1_usize.to_le_bytes()).is_some());
+    }
+
+    #[test]
+    fn what_stands_in_older_frames_is_told() {
+        let mut kept = Kept::default();
+        kept.restore(Kind::Source, b"a", b"1", 10);
+        kept.restore(Kind::Sink, b"a", b"2", 20);
+        let older = kept.older_than(20);
+        assert_eq!((older.source("a"), older.sink("a")), (Some(&b"1"[..]), None));
+    }
+}

@@ -1,0 +1,98 @@
+//! The thread that looks after a keeper: it appends what was gathered, and has segments age out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::log::{Batch, Housekeeper, Kind};
+
+use super::super::Durability;
+use super::keeper::Keeper;
+use super::{lock, progress};
+
+/// The threads of a keeper.
+pub(super) struct Upkeep {
+    /// Set once, by the one who ends it.
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    _housekeeper: Housekeeper,
+}
+
+impl Upkeep {
+    pub(super) fn start(keeper: &Arc<Keeper>) -> std::io::Result<Self> {
+        let sync_every = match keeper.durability {
+            Durability::Interval(every) => Some(every),
+            // What was sealed must be synced some time, so that it can age out.
+            Durability::None | Durability::Process | Durability::PowerLoss => Some(SYNC_ANYWAY),
+        };
+        let housekeeper = Housekeeper::start(&keeper.log, sync_every)?;
+        let ends = Arc::new(AtomicBool::new(false));
+        let (keeper, told) = (Arc::clone(keeper), Arc::clone(&ends));
+        let thread = std::thread::Builder::new().name("dedupd-log-2".into()).spawn(move || run(&keeper, &told))?;
+        Ok(Self { ends, thread, _housekeeper: housekeeper })
+    }
+
+    pub(super) fn end(self, keeper: &Keeper) {
+        self.ends.store(true, Ordering::Release);
+        keeper.bell.ring();
+        // A thread that panicked has nothing more to do either.
+        let _ = self.thread.join();
+    }
+}
+
+fn run(keeper: &Keeper, ends: &AtomicBool) {
+    let mut tended = Instant::now();
+    while !ends.load(Ordering::Acquire) {
+        keeper.bell.wait(TEND_EVERY);
+        keeper.retry();
+        if tended.elapsed() >= TEND_EVERY {
+            keeper.tend();
+            tended = Instant::now();
+        }
+        std::thread::sleep(if keeper.is_failing.load(Ordering::Relaxed) { RETRY_AFTER } else { GATHER });
+    }
+}
+
+impl Keeper {
+    /// Appends what was gathered. When nothing is, and the last append failed, finds out whether the next one may succeed.
+    fn retry(&self) {
+        let flushed = self.flush();
+        if flushed.is_ok() && lock(&self.gathering).len() == 0 && self.is_failing.load(Ordering::Relaxed) {
+            self.note(&self.log.maintain());
+        }
+    }
+
+    /// Has segments age out whose ids are all forgotten, and positions in them appended again before. In event time, has
+    /// the log know how far time has come.
+    fn tend(&self) {
+        if !self.event_time {
+            self.set.notice_clock(self.clock.now().as_nanos());
+        }
+        let forgotten_before = crate::time::Timestamp::from_nanos(self.set.remembers_from());
+        let time = self.engine_time();
+        let mut kept = lock(&self.kept);
+        let older = kept.older_than(forgotten_before.as_nanos());
+        let mut batch = Batch::new();
+        progress::push(&mut batch, &older);
+        if self.event_time && self.log.newest() < time {
+            batch.push(Kind::Watermark, &[]);
+        }
+        if !batch.is_empty() {
+            // Another try comes in a second.
+            if self.append(time, &batch).is_err() {
+                return;
+            }
+            kept.record(&older, time.as_nanos());
+        }
+        drop(kept);
+        // So does another try at this.
+        let _ = self.log.retire(forgotten_before);
+    }
+}
+
+/// How long a single question's ID may wait.
+const GATHER: Duration = Duration::from_millis(1);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+const TEND_EVERY: Duration = Duration::from_secs(1);
+const SYNC_ANYWAY: Duration = Duration::from_secs(10);

@@ -1,0 +1,40 @@
+//! [`Recovery`]: what opening a state found.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// What [`Builder::open`](super::Builder::open) found in the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Records of ids that were replayed: an ID that was seen and refreshed counts twice.
+    pub ids: u64,
+    /// Frames that were replayed.
+    pub frames: u64,
+    /// The latest engine time in the state.
+    pub newest: Option<Timestamp>,
+    /// What stood behind the last whole frame: half-written, or lost in a power cut. None of it was known to be on disk.
+    pub loss: Option<Loss>,
+    /// Ids that the limits of this set have no room for: their repeats may be first-seen.
+    pub full: u64,
+    /// How far the clock is behind the state: time holds until it has caught up.
+    pub clock_behind: Duration,
+    /// From when on the window holds, when it was longer than what the state remembers: before, an ID may be forgotten
+    /// early. `None` when it holds now.
+    pub holds_from: Option<Timestamp>,
+}
+
+/// What a state lost: normal after a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// The file with the gap.
+    pub place: String,
+    /// Where in it the gap starts.
+    pub offset: u64,
+    /// Bytes behind it that are not zero, to the last one.
+    pub bytes: u64,
+    /// Whole frames behind it: none after `kill -9`.
+    pub frames: u64,
+}
