@@ -23,6 +23,12 @@ pub enum Exit {
     CannotCreate = 73,
     /// Reading or writing failed.
     Io = 74,
+    /// Another process has the state.
+    Locked = 75,
+    /// The state is corrupt.
+    Corrupt = 76,
+    /// The state belongs to another configuration, or to a newer version.
+    OtherState = 78,
 }
 
 impl From<Exit> for ExitCode {

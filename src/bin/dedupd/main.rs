@@ -8,6 +8,7 @@ mod filter;
 mod log;
 mod memory;
 mod quantity;
+mod state_dir;
 mod stdio;
 
 use std::io::{IsTerminal, Write};
@@ -60,7 +61,19 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Usage);
     }
     let config = Config::new(args)?;
-    filter::run(&config, &config::build_set(args)?)
+    survive_signals();
+    filter::check(&config)?;
+    let dedup = config::build_set(args)?;
+    let ended = filter::run(&config, &dedup);
+    // What is not on disk is told, unless the run has failed for another reason.
+    let closed = dedup.close().map_err(|error| state_dir::failure(&error));
+    ended.and_then(|exit| closed.map(|()| exit))
+}
+
+/// Has errors told as errors that would kill the process: a file that reached the limit on its size is refused more.
+fn survive_signals() {
+    // SAFETY: the disposition of a signal is set while there is one thread, and no handler is involved.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.

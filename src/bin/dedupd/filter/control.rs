@@ -7,6 +7,7 @@ use mio::Waker;
 
 use super::age::Ages;
 use super::books::Books;
+use super::commit::Alarm;
 use crate::exit::Failure;
 
 /// Shared by the workers, the signal thread and the reporter.
@@ -24,6 +25,8 @@ pub struct Control {
     books: Mutex<Books>,
     pub ages: Mutex<Ages>,
     pub follows: Follows,
+    /// Rings when what is out is to be committed.
+    pub alarm: Alarm,
 }
 
 /// What happened to files that are followed. Written by the reader, read by whoever reports; relaxed, as they order
@@ -62,6 +65,7 @@ impl Control {
             books: Mutex::default(),
             ages: Mutex::new(ages),
             follows: Follows::default(),
+            alarm: Alarm::default(),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use super::input::Open;
+use super::source::Source;
 use crate::config::Input;
 
 pub struct Feed {
@@ -13,6 +15,8 @@ pub struct Feed {
     pub has_ended: bool,
     /// How many times it was begun: a file that is followed may be replaced, or start over.
     pub openings: u64,
+    /// The open file, when its position is kept.
+    pub source: Option<Arc<Source>>,
     /// What came after the last newline.
     pub tail: Vec<u8>,
     /// Where in the input the next chunk starts.
@@ -29,6 +33,7 @@ impl Feed {
             open: None,
             has_ended: false,
             openings: 0,
+            source: None,
             tail: Vec::new(),
             offset: 0,
             in_long_line: false,
@@ -36,17 +41,18 @@ impl Feed {
         }
     }
 
-    /// What comes next is the start of a file.
-    pub fn start_over(&mut self) {
+    /// What comes next is the start of a file, or of what was not read of it before.
+    pub fn begin(&mut self, source: Option<Source>) {
         self.openings += 1;
-        self.offset = 0;
+        self.offset = source.as_ref().map_or(0, |source| source.start);
+        self.source = source.map(Arc::new);
     }
+}
 
-    /// Whether there is something to open.
-    pub fn is_there(&self) -> bool {
-        match &self.input {
-            Input::Stdin => true,
-            Input::File(path) => fs::metadata(path).map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true),
-        }
+/// Whether there is something to open.
+pub fn is_there(input: &Input) -> bool {
+    match input {
+        Input::Stdin => true,
+        Input::File(path) => fs::metadata(path).map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true),
     }
 }

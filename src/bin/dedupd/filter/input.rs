@@ -1,7 +1,7 @@
 //! An open input, and how to read it without stopping for ever.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -40,14 +40,11 @@ enum Access {
 }
 
 impl Open {
-    pub fn new(input: &Input, registry: &Registry, token: Token, follow: bool) -> Result<Self, Failure> {
+    pub fn new(input: &Input, registry: &Registry, token: Token) -> Result<Self, Failure> {
         let mut open = match input {
             Input::Stdin => Self::stdin()?,
             Input::File(path) => Self::path(path)?,
         };
-        if follow {
-            open.follow(input)?;
-        }
         if open.access != Access::Plain {
             let descriptor = open.file.as_raw_fd();
             match registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE) {
@@ -109,8 +106,8 @@ impl Open {
         Self { file, access, wait_first: false, followed: None, is_named_pipe: false }
     }
 
-    /// From here on the end of a regular file is not the end of the input.
-    fn follow(&mut self, input: &Input) -> Result<(), Failure> {
+    /// A regular file is read on from where it stands, and its end is not the end of the input.
+    pub fn follow(&mut self, input: &Input) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::new(Exit::Io, "input", format!("{input}: {}", cause(&error)));
         if self.file.metadata().map_err(failed)?.is_file() {
             let path = match input {
@@ -140,6 +137,15 @@ impl Open {
             followed.read(count);
         }
         Ok(count)
+    }
+
+    /// Has the file read from `offset` on.
+    pub fn seek(&mut self, offset: u64) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(offset)).map(|_| ())
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// What is behind the end, when this is a file that is followed.

@@ -14,9 +14,10 @@ use mio::{Events, Poll, Token};
 
 use super::chunk::{Chunk, Shape};
 use super::control::Control;
-use super::feed::Feed;
+use super::feed::{Feed, is_there};
 use super::follow::{AtEnd, LOOK_EVERY};
 use super::input::Open;
+use super::source::Sources;
 use crate::config::Input;
 use crate::exit::{Exit, Failure, cause};
 use crate::log::Log;
@@ -26,6 +27,8 @@ pub struct Reader {
     /// The one that is read.
     at: usize,
     follow: bool,
+    /// Where files are read from, when their positions are kept.
+    sources: Option<Sources>,
     line_bytes_max: usize,
     /// Why reading ends, once what was read before is passed on.
     failed: Option<Failure>,
@@ -69,6 +72,7 @@ impl Reader {
     pub fn new(
         inputs: &[Input],
         follow: bool,
+        sources: Option<Sources>,
         line_bytes_max: usize,
         poll: Poll,
         control: Arc<Control>,
@@ -76,7 +80,7 @@ impl Reader {
     ) -> Self {
         let feeds = inputs.iter().cloned().map(Feed::new).collect();
         let events = Events::with_capacity(8);
-        Self { feeds, at: 0, follow, line_bytes_max, failed: None, poll, events, control, log }
+        Self { feeds, at: 0, follow, sources, line_bytes_max, failed: None, poll, events, control, log }
     }
 
     /// Fills `chunk` with what comes next. What was read before an error is passed on before it.
@@ -170,7 +174,7 @@ impl Reader {
                 }
                 Step::Idle => self.wait()?,
                 Step::Truncated => self.start_over(chunk)?,
-                Step::InputEnd if chunk.is_empty() => self.feed_mut().offset = 0,
+                Step::InputEnd if chunk.is_empty() => {}
                 Step::InputEnd => return Ok(self.pass_last(chunk, Shape::Lines)),
                 Step::End => return Ok(self.stop(chunk, end)),
                 Step::Failed => return Ok(self.pass(chunk, end.unwrap_or(0), Shape::Lines)),
@@ -210,13 +214,14 @@ impl Reader {
                     self.start_over(chunk)?;
                     return Ok(Turn::End);
                 }
-                Step::InputEnd | Step::End => {
+                Step::End if scanned > 0 => return Ok(self.pass(chunk, scanned, part)),
+                Step::InputEnd => {
                     self.feed_mut().in_long_line = false;
-                    if scanned == 0 {
-                        self.feed_mut().offset = 0;
-                        return Ok(Turn::End);
-                    }
                     return Ok(self.pass_last(chunk, part));
+                }
+                Step::End => {
+                    self.feed_mut().in_long_line = false;
+                    return Ok(Turn::End);
                 }
             }
         }
@@ -274,6 +279,7 @@ impl Reader {
             }
             None => false,
         };
+        self.note_end();
         if let Some(open) = self.feeds[self.at].open.take() {
             // A named pipe may find another writer.
             self.feed_mut().has_ended = !(has_successor || self.follow && open.is_named_pipe());
@@ -288,7 +294,8 @@ impl Reader {
         let feed = &mut self.feeds[self.at];
         chunk.cut(0, &mut feed.tail);
         feed.tail.clear();
-        feed.start_over();
+        let source = feed.source.take().map(|source| source.started_over());
+        feed.begin(source);
         let rewound = feed.open.as_mut().map_or(Ok(()), Open::rewind);
         rewound.map_err(|error| self.failure(&error))?;
         let lost = match unfinished {
@@ -310,15 +317,38 @@ impl Reader {
         }
         let token = Token(self.at);
         let feed = &mut self.feeds[self.at];
-        if self.follow && !feed.is_there() {
+        let input = self.sources.as_ref().map_or_else(|| feed.input.clone(), |sources| sources.stand_in(&feed.input));
+        if self.follow && !is_there(&input) {
             if !std::mem::replace(&mut feed.waiting_told, true) {
                 self.log.info("waiting", format!("{} is not there yet: waiting for it", feed.input));
             }
             return Ok(Some(Step::Idle));
         }
-        feed.open = Some(Open::new(&feed.input, self.poll.registry(), token, self.follow)?);
-        feed.start_over();
+        let mut open = Open::new(&input, self.poll.registry(), token)?;
+        let mut source = None;
+        if let (Some(sources), Input::File(path)) = (&self.sources, &feed.input) {
+            let begun = sources.begin(open.file(), path)?;
+            open.seek(begun.start).map_err(|error| unreadable(&input, &error))?;
+            source = Some(begun);
+        }
+        if self.follow {
+            open.follow(&feed.input)?;
+        }
+        if source.as_ref().is_some_and(|source| source.was_truncated) {
+            self.log.warning("truncated", format!("{} was truncated meanwhile: it is read from its start", feed.input));
+            self.control.follows.count_truncated();
+        }
+        feed.begin(source);
+        feed.open = Some(open);
         Ok(None)
+    }
+
+    /// Keeps in mind how far a file was read, should it come again.
+    fn note_end(&mut self) {
+        let feed = &self.feeds[self.at];
+        if let (Some(sources), Some(source), Some(open)) = (&mut self.sources, &feed.source, &feed.open) {
+            sources.ended(source, open.file());
+        }
     }
 
     /// Waits for bytes, or for somebody who wants the reader to stop.
@@ -350,6 +380,7 @@ impl Reader {
         chunk.shape = shape;
         chunk.input = at;
         chunk.opening = feed.openings;
+        chunk.source.clone_from(&feed.source);
         chunk.offset = feed.offset;
         feed.offset += end as u64;
         Turn::Chunk
@@ -357,9 +388,8 @@ impl Reader {
 
     /// Passes on all that is left of the input.
     fn pass_last(&mut self, chunk: &mut Chunk, shape: Shape) -> Turn {
-        let turn = self.pass(chunk, chunk.bytes().len(), shape);
-        self.feed_mut().offset = 0;
-        turn
+        chunk.is_last = true;
+        self.pass(chunk, chunk.bytes().len(), shape)
     }
 
     /// Passes on the whole lines at hand, then ends. A line whose end has not arrived is no event.
@@ -386,9 +416,13 @@ impl Reader {
     }
 
     fn failure(&self, error: &std::io::Error) -> Failure {
-        let exit = if error.kind() == ErrorKind::IsADirectory { Exit::NoInput } else { Exit::Io };
-        Failure::new(exit, "input", format!("cannot read {} on: {}", self.feed().input, cause(error)))
+        unreadable(&self.feed().input, error)
     }
+}
+
+fn unreadable(input: &Input, error: &std::io::Error) -> Failure {
+    let exit = if error.kind() == ErrorKind::IsADirectory { Exit::NoInput } else { Exit::Io };
+    Failure::new(exit, "input", format!("cannot read {input} on: {}", cause(error)))
 }
 
 fn after_last_newline(bytes: &[u8]) -> Option<usize> {

@@ -1,20 +1,26 @@
 //! The decide and write role: verdicts, delivery, then the commit. One thread at a time, chunks in input order.
 
-use std::ops::Range;
+use std::fs::File;
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
 use dedupd::{
-    Clock, Deduplicator, Fingerprint, Reservation, ReserveVerdict, SinkError, SystemClock, Timestamp, Unjudged,
+    Clock, Deduplicator, Durability, Fingerprint, Progress, Reservation, ReserveVerdict, SinkError, SystemClock,
+    Timestamp, Unjudged,
 };
 
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
+use super::commit::{CommitAt, Commits, Out};
 use super::control::{Control, lock};
+use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
-use super::output::{Output, Outputs};
+use super::output::{Output, Outputs, sync};
+use super::place::Place;
+use super::room::Room;
+use super::routes::{Routes, lines_out};
 use super::warn::Warnings;
-use crate::config::{Action, Config, Policy};
+use crate::config::{Action, Config};
 use crate::exit::{Exit, Failure, cause};
 
 pub struct Writer<'a> {
@@ -23,6 +29,9 @@ pub struct Writer<'a> {
     control: Arc<Control>,
     clock: SystemClock,
     outputs: Outputs,
+    commits: Commits<'a>,
+    /// Each commit says how far inputs and outputs are.
+    keeps_positions: bool,
     books: Books,
     warnings: Warnings,
     /// For each input.
@@ -32,6 +41,33 @@ pub struct Writer<'a> {
     long_line: Action,
     /// Its end has not come yet.
     in_long_line: bool,
+    /// All that is out is committed, or waits for it. Not so in the midst of a batch, and after one that failed.
+    is_settled: bool,
+}
+
+/// Batches that are out and wait for a sync.
+#[derive(Debug)]
+pub struct Unfinished {
+    pub files: Vec<Unsynced>,
+    out: u64,
+}
+
+/// A file that is to be synced.
+#[derive(Debug)]
+pub struct Unsynced {
+    /// Which output this is.
+    number: usize,
+    file: std::io::Result<File>,
+    writes: u64,
+    name: String,
+}
+
+impl Unsynced {
+    /// Puts it on disk; with no lock held, as it may take long.
+    pub fn sync(&mut self) -> Result<(), Failure> {
+        let file = std::mem::replace(&mut self.file, Err(std::io::ErrorKind::NotFound.into()));
+        sync(file, &self.name)
+    }
 }
 
 /// Why writing ends.
@@ -48,36 +84,24 @@ impl From<Failure> for Stop {
     }
 }
 
-/// How far the lines of an input have come.
-#[derive(Clone, Debug, Default)]
-struct Place {
-    opening: u64,
-    /// Lines of this opening before the present chunk.
-    lines_before: u64,
-}
-
-/// Where the lines of a chunk go: runs of neighbours, for each target.
-#[derive(Default)]
-struct Routes {
-    output: Vec<Range<usize>>,
-    rejects: Vec<Range<usize>>,
-    duplicates: Vec<Range<usize>>,
-}
-
 impl<'a> Writer<'a> {
     pub fn new(config: &'a Config, dedup: &'a Deduplicator, control: Arc<Control>, outputs: Outputs) -> Self {
+        let room = Room::new(config.when_disk_full, Arc::clone(&control), config.log);
         Self {
             config,
             dedup,
             control,
             clock: SystemClock::new(),
+            commits: Commits::new(dedup, commit_at(config, &outputs), config.ids_together_max, room),
+            keeps_positions: outputs.output.track.is_some(),
             outputs,
             books: Books::default(),
             warnings: Warnings::new(config.log, config.reading.keys.is_line()),
-            places: vec![Place::default(); config.inputs.len()],
+            places: config.inputs.iter().map(|_| Place::default()).collect(),
             routes: Routes::default(),
             long_line: Action::Pass,
             in_long_line: false,
+            is_settled: true,
         }
     }
 
@@ -85,31 +109,79 @@ impl<'a> Writer<'a> {
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
         self.in_long_line &= chunk.shape == Shape::Part { first: false };
         self.reopen_if_asked()?;
-        let place = &mut self.places[chunk.input];
-        if place.opening != chunk.opening {
-            *place = Place { opening: chunk.opening, lines_before: 0 };
-        }
+        self.places[chunk.input].enter(chunk);
         let written = match chunk.shape {
             Shape::Lines => self.write_lines(chunk),
             Shape::Part { first } => self.write_part(chunk, first),
         };
-        self.books.newlines_added = self.outputs.newlines_added();
-        self.control.publish(&self.books);
+        self.publish();
         written
     }
 
     /// Not in the middle of a line: it would be torn across two files.
     pub fn reopen_if_asked(&mut self) -> Result<(), Stop> {
         if !self.in_long_line && self.control.take_reopen() {
+            self.commits.flush(&mut self.outputs)?;
             self.outputs.reopen()?;
+            self.record_positions()?;
             self.config.log.info("reopened", "the output files were reopened");
         }
         Ok(())
     }
 
-    /// What is to be said once everything is read.
-    pub fn end(&mut self) {
+    /// Commits all that is out, and says what is to be said once everything is read.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        let flushed = self.commits.flush(&mut self.outputs);
+        let committed = flushed.and_then(|()| match self.keeps_positions {
+            true => Ok(()),
+            false => self.record_positions(),
+        });
         self.warnings.end(&self.books);
+        self.publish();
+        committed
+    }
+
+    /// Records where the outputs are, once all that is in them is committed.
+    fn record_positions(&mut self) -> Result<(), Failure> {
+        let mut progress = Progress::new();
+        if self.is_settled && !self.in_long_line {
+            self.outputs.positions(&mut progress)?;
+        }
+        if progress.is_empty() {
+            return Ok(());
+        }
+        self.outputs.sync()?;
+        self.commits.commit(Out { reservation: None, progress, repeats: Vec::new() })
+    }
+
+    fn publish(&mut self) {
+        self.books.newlines_added = self.outputs.newlines_added();
+        self.books.bypassed = self.commits.bypassed;
+        self.control.publish(&self.books);
+    }
+
+    /// Commits what has been synced.
+    pub fn finish_commit(&mut self, commit: &Unfinished) -> Result<(), Stop> {
+        for unsynced in &commit.files {
+            self.outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
+        }
+        self.commits.synced(commit.out, &self.control.alarm)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// What is out cannot be synced, so it is not committed.
+    pub fn forget_commits(&mut self) {
+        self.commits.forget();
+    }
+
+    /// What is to be synced before all that is out now can be committed.
+    pub fn begin_commit(&self) -> Unfinished {
+        let unsynced = |(number, output): (usize, &Output)| {
+            let (file, writes) = output.unsynced()?;
+            Some(Unsynced { number, file, writes, name: output.name() })
+        };
+        Unfinished { files: self.outputs.all().enumerate().filter_map(unsynced).collect(), out: self.commits.out() }
     }
 
     fn write_lines(&mut self, chunk: &Chunk) -> Result<(), Stop> {
@@ -163,34 +235,75 @@ impl<'a> Writer<'a> {
     /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking again
     /// would be about events that are older than those that came after them.
     fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
-        let reserved = self.reserve(chunk, batch);
+        self.make_way(chunk, batch)?;
+        let mut reserved = match self.reserve(chunk, batch) {
+            Err(Unjudged::LogFailed) => {
+                let what = "the state cannot be kept any more: start again to see what is on disk";
+                return Err(Failure::new(Exit::Io, "log_failed", what).into());
+            }
+            reserved => reserved.ok(),
+        };
+        self.is_settled = false;
+        if self.config.delivery == Delivery::AtMostOnce
+            && let Some(reserved) = &mut reserved
+        {
+            self.commits.commit_before(reserved, &self.outputs)?;
+        }
+        self.deliver(chunk, batch, reserved.as_ref().map_or(&[], Reservation::verdicts))?;
+        let repeats =
+            reserved.as_ref().map_or_else(Vec::new, |reserved| self.repeats_that_extend(chunk, batch, reserved));
+        let progress = self.progress_behind(chunk, batch)?;
+        self.commits.take(Out { reservation: reserved, progress, repeats }, &mut self.outputs, &self.control.alarm)?;
+        self.is_settled = true;
+        Ok(())
+    }
+
+    /// In event time, commits what waits when it is too far from this batch to wait beside it.
+    fn make_way(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Failure> {
+        let events = chunk.timed.get(batch.ids.clone()).unwrap_or_default();
+        let widen =
+            |times: (Timestamp, Timestamp), event: &(_, Timestamp)| (times.0.min(event.1), times.1.max(event.1));
+        let times = events.iter().fold((Timestamp::MAX, Timestamp::MIN), widen);
+        if !events.is_empty() && !self.commits.fits(times) {
+            self.commits.flush(&mut self.outputs)?;
+        }
+        self.commits.add_times(times);
+        Ok(())
+    }
+
+    /// Counts each line and writes it where it goes.
+    fn deliver(&mut self, chunk: &Chunk, batch: &Batch, verdicts: &[ReserveVerdict]) -> Result<(), Stop> {
         let before = self.books.clone();
-        self.route(chunk, batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
-        if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
-            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
+        self.route(chunk, batch, verdicts);
+        let (bytes, room) = (chunk.bytes(), &mut self.commits.room);
+        if let Err(error) = self.outputs.output.write_lines(bytes, &self.routes.output, room) {
             return Err(self.delivery_failed(chunk, batch, &before, verdicts, error));
         }
         if let Some(rejects) = &mut self.outputs.rejects
-            && let Err(error) = rejects.sink.write_lines(chunk.bytes(), &self.routes.rejects)
+            && let Err(error) = rejects.write_lines(bytes, &self.routes.rejects, room)
         {
-            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
             let out = lines_out(chunk, batch, verdicts, self.config.policy, Target::Rejects, &error).count();
             self.books.diverted = before.diverted + out as u64;
             return Err(stop(rejects, error));
         }
         if let Some(duplicates) = &mut self.outputs.duplicates {
-            let written = duplicates.sink.write_lines(chunk.bytes(), &self.routes.duplicates);
+            let written = duplicates.write_lines(bytes, &self.routes.duplicates, room);
             written.map_err(|error| stop(duplicates, error))?;
         }
-        if let Ok(reserved) = reserved {
-            let repeats = self.repeats_that_extend(chunk, batch, &reserved);
-            reserved.commit().map_err(|error| Failure::new(Exit::Io, error.code(), error.to_string()))?;
-            // All of these are duplicates now; asking is what extends their windows.
-            if !repeats.is_empty() {
-                drop(self.dedup.reserve_fingerprints_at(&repeats));
-            }
-        }
         Ok(())
+    }
+
+    /// Where outputs and the input stand behind `batch`.
+    fn progress_behind(&mut self, chunk: &Chunk, batch: &Batch) -> Result<Progress, Failure> {
+        let mut progress = Progress::new();
+        if self.keeps_positions && !batch.lines.is_empty() {
+            self.outputs.positions(&mut progress)?;
+            let bytes = chunk.range(batch.lines.start).start..chunk.range(batch.lines.end - 1).end;
+            let offset = chunk.offset + bytes.end as u64;
+            let place = &mut self.places[chunk.input];
+            place.advance(&chunk.bytes()[bytes], offset, batch.lines.end as u64, &mut progress);
+        }
+        Ok(progress)
     }
 
     /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
@@ -242,7 +355,7 @@ impl<'a> Writer<'a> {
     }
 
     fn write_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
-        self.in_long_line = !chunk.bytes().ends_with(b"\n");
+        self.in_long_line = !chunk.bytes().ends_with(b"\n") && !chunk.is_last;
         if first {
             let bad = Bad { reason: BadReason::TooLong, offset: 0, what: "the line is longer than --max-line" };
             self.long_line = self.config.policy.bad;
@@ -256,14 +369,28 @@ impl<'a> Writer<'a> {
             self.places[chunk.input].lines_before += 1;
         }
         self.books.bytes += chunk.bytes().len() as u64;
+        self.is_settled = false;
+        self.deliver_part(chunk, first)?;
+        let mut progress = Progress::new();
+        let place = &mut self.places[chunk.input];
+        place.advance(chunk.bytes(), chunk.offset + chunk.bytes().len() as u64, 0, &mut progress);
+        self.is_settled = !self.in_long_line;
+        if self.keeps_positions && self.is_settled {
+            self.outputs.positions(&mut progress)?;
+            let out = Out { reservation: None, progress, repeats: Vec::new() };
+            self.commits.take(out, &mut self.outputs, &self.control.alarm)?;
+        }
+        Ok(())
+    }
+
+    fn deliver_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
         let target = match self.long_line {
             Action::Pass => Some(&mut self.outputs.output),
             Action::Divert => self.outputs.rejects.as_mut(),
             Action::Drop | Action::Fail => None,
         };
         let Some(target) = target else { return Ok(()) };
-        let begun = if first { target.sink.end_line() } else { Ok(()) };
-        let Err(error) = begun.and_then(|()| target.sink.write_part(chunk.bytes())) else { return Ok(()) };
+        let Err(error) = target.write_part(chunk.bytes(), first, &mut self.commits.room) else { return Ok(()) };
         let stop = stop(target, error);
         // The line was counted when it began; it is not out whole.
         self.books.take_back(self.long_line);
@@ -309,47 +436,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Routes {
-    fn clear(&mut self) {
-        self.output.clear();
-        self.rejects.clear();
-        self.duplicates.clear();
+/// What the durability asks for, given where the lines go.
+fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
+    match config.state.map(|state| state.durability) {
+        _ if config.delivery == Delivery::AtMostOnce || !outputs.output.is_regular() => CommitAt::Once,
+        Some(Durability::Interval(interval)) => CommitAt::Within(interval),
+        Some(Durability::PowerLoss) => CommitAt::Synced,
+        _ => CommitAt::Once,
     }
-
-    /// Adds a line to its target's runs; to the last one if it follows it.
-    #[inline]
-    fn add(&mut self, target: Target, line: Range<usize>) {
-        let runs = match target {
-            Target::Output => &mut self.output,
-            Target::Rejects => &mut self.rejects,
-            Target::Duplicates => &mut self.duplicates,
-            Target::Nowhere => return,
-        };
-        match runs.last_mut() {
-            Some(last) if last.end == line.start => last.end = line.end,
-            _ => runs.push(line),
-        }
-    }
-}
-
-/// The fates of those lines for `target` that were out whole when writing failed.
-fn lines_out<'c>(
-    chunk: &'c Chunk,
-    batch: &Batch,
-    verdicts: &'c [ReserveVerdict],
-    policy: Policy,
-    target: Target,
-    error: &SinkError,
-) -> impl Iterator<Item = Fate> + use<'c> {
-    let mut left = match error {
-        SinkError::Io { bytes, .. } => *bytes,
-        _ => 0,
-    };
-    let lines = batch.fates(chunk, verdicts).filter(move |line| line.fate.target(&policy) == target);
-    lines.map_while(move |line| {
-        left = left.checked_sub(line.bytes.len() as u64)?;
-        Some(line.fate)
-    })
 }
 
 fn stop(target: &Output, error: SinkError) -> Stop {
