@@ -1,0 +1,199 @@
+//! A process that keeps a state is killed with `kill -9`, again and again. Goal: whatever it was answered is known to the
+//! next one, what it was told to forget is not, and nothing else is. Method: this test starts itself as a child, whose
+//! threads say on a pipe what they are about to do and what was done; the parent keeps the books, kills it at random,
+//! and asks the state about every ID. `DEDUPD_KILLS=1000 cargo test --test state_kill` for a long run.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use dedupd::{Deduplicator, Durability, Progress, Verdict};
+
+const CHILD: &str = "DEDUPD_STATE_KILL_CHILD";
+const THREADS: u64 = 3;
+
+/// What must be found of an ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Yes,
+    No,
+    /// The act on it was not finished.
+    Either,
+}
+
+#[test]
+fn what_was_answered_survives_kills() {
+    if let Ok(told) = std::env::var(CHILD) {
+        return child(&told);
+    }
+    let kills = std::env::var("DEDUPD_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(24);
+    for level in ["process", "interval", "power-loss"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut books = Books::default();
+        for kill in 0..kills / 3 {
+            run_and_kill(dir.path(), level, &mut books, kill);
+            books.check(dir.path(), level, kill);
+        }
+        let unsure = books.known.values().filter(|known| **known == Known::Either).count();
+        assert!(books.known.len() > 100 && unsure < books.known.len() / 2, "{level}: nothing was tested");
+    }
+}
+
+fn builder(level: &str) -> dedupd::Builder {
+    let durability = match level {
+        "process" => Durability::Process,
+        "interval" => Durability::Interval(Duration::from_millis(5)),
+        _ => Durability::PowerLoss,
+    };
+    Deduplicator::builder().window(Duration::from_secs(24 * 3600)).durability(durability)
+}
+
+/// Kills a child that has said something, some milliseconds later.
+fn run_and_kill(dir: &Path, level: &str, books: &mut Books, kill: u64) {
+    let told = format!("{} {level} {}", dir.display(), books.next);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_was_answered_survives_kills", "--nocapture", "--test-threads=1"])
+        .env(CHILD, told)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("> "));
+    let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    std::thread::sleep(Duration::from_micros(kill.wrapping_mul(7_919) % 30_000));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    books.read(first.into_iter().chain(reader.join().unwrap()));
+}
+
+#[derive(Default)]
+struct Books {
+    known: HashMap<u64, Known>,
+    /// Per thread: the progress that was recorded for sure, and the one that was begun.
+    progress: HashMap<u64, [u64; 2]>,
+    /// Ids from here on are new.
+    next: u64,
+}
+
+impl Books {
+    /// Reads what a child said: `> thread act first count` before an act, `< ...` after it.
+    fn read(&mut self, lines: impl Iterator<Item = String>) {
+        for line in lines {
+            let parts: Vec<&str> = line.split(' ').collect();
+            let [mark, thread, act, first, count] = parts[..] else { continue };
+            let [thread, first, count]: [u64; 3] = [thread, first, count].map(|part| part.parse().unwrap());
+            let known = match (mark, act) {
+                (">", _) => Known::Either,
+                ("<", "forget" | "release") => Known::No,
+                _ => Known::Yes,
+            };
+            for id in first..first + count {
+                self.known.insert(id, known);
+            }
+            if act == "commit" {
+                self.progress.entry(thread).or_default()[usize::from(mark == ">")] = first;
+            }
+            self.next = self.next.max(first + count);
+        }
+        self.next += 1_000_000;
+    }
+
+    fn check(&mut self, dir: &Path, level: &str, kill: u64) {
+        // Every other time a copy is asked, so that the next child finds the state as the kill left it.
+        let copy = tempfile::tempdir().unwrap();
+        let asked = if kill % 2 == 0 { dir } else { copy.path() };
+        if kill % 2 == 1 {
+            for file in std::fs::read_dir(dir).unwrap() {
+                let file = file.unwrap().path();
+                std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        let dedup = builder(level).open(asked).unwrap();
+        assert!(dedup.recovery().unwrap().loss.as_ref().is_none_or(|loss| loss.frames == 0), "a kill makes no holes");
+        for (id, known) in &mut self.known {
+            let found = if dedup.contains(id.to_le_bytes()) { Known::Yes } else { Known::No };
+            assert!(*known == Known::Either || *known == found, "{level}, kill {kill}: id {id} is {found:?}");
+            // The next child is to find the same.
+            *known = found;
+        }
+        for id in self.next..self.next + 1_000 {
+            assert!(!dedup.contains(id.to_le_bytes()), "{level}, kill {kill}: {id} was never asked");
+        }
+        for (thread, [done, begun]) in &self.progress {
+            let progress = dedup.progress();
+            let found = progress.source(thread.to_le_bytes()).map(|at| u64::from_le_bytes(at.try_into().unwrap()));
+            let found = found.unwrap_or(0);
+            assert!(found == *done || found == *begun, "{level}, kill {kill}: {found}, not {done} or {begun}");
+        }
+        dedup.close().unwrap();
+    }
+}
+
+fn child(told: &str) {
+    let [dir, level, next] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
+    let next: u64 = next.parse().unwrap();
+    let dedup = builder(level).open(dir).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let dedup = &dedup;
+            scope.spawn(move || work(dedup, thread, next + thread * 1_000_000));
+        }
+    });
+}
+
+fn say(mark: &str, thread: u64, act: &str, first: u64, count: u64) {
+    let line = format!("{mark} {thread} {act} {first} {count}\n");
+    // One write of less than a pipe's unit: lines of threads do not mix.
+    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+    std::io::stdout().flush().unwrap();
+}
+
+/// Acts on ids of its own without end.
+fn work(dedup: &Deduplicator, thread: u64, mut next: u64) {
+    let ids = |first: u64, count: u64| (first..first + count).map(u64::to_le_bytes).collect::<Vec<_>>();
+    let mut verdicts = Vec::new();
+    for round in 0_u64.. {
+        let first = next;
+        let count = 1 + round * round % 300;
+        next += count;
+        say(">", thread, "batch", first, count);
+        dedup.observe_batch(&ids(first, count), &mut verdicts);
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::FirstSeen));
+        say("<", thread, "batch", first, count);
+
+        say(">", thread, "forget", first, 1);
+        assert!(dedup.forget(first.to_le_bytes()).unwrap());
+        say("<", thread, "forget", first, 1);
+        if round % 2 == 0 {
+            say(">", thread, "again", first, 1);
+            dedup.observe_batch(&ids(first, 1), &mut verdicts);
+            say("<", thread, "again", first, 1);
+        }
+
+        let first = next;
+        next += 30;
+        say(">", thread, "single", first, 20);
+        for id in ids(first, 20) {
+            assert_eq!(dedup.observe(id), Verdict::FirstSeen);
+        }
+        // Gathered at most a moment ago, and maybe not appended.
+        assert!(dedup.forget(first.to_le_bytes()).unwrap());
+        say("<", thread, "forget", first, 1);
+        // What is left of it is appended with this.
+        let _ = dedup.position();
+        say("<", thread, "single", first + 1, 19);
+
+        say(">", thread, "commit", first + 20, 5);
+        let mut reserved = dedup.reserve_batch(&ids(first + 20, 5)).unwrap();
+        let mut progress = Progress::new();
+        progress.set_source(thread.to_le_bytes(), (first + 20).to_le_bytes());
+        reserved.try_commit(&progress).unwrap();
+        say("<", thread, "commit", first + 20, 5);
+
+        say(">", thread, "release", first + 25, 5);
+        drop(dedup.reserve_batch(&ids(first + 25, 5)).unwrap());
+        say("<", thread, "release", first + 25, 5);
+    }
+}
