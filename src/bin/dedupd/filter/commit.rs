@@ -8,6 +8,7 @@
 //! are not merged into one: each frame is whole by itself, so any number of them may be what a crash leaves.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -198,7 +199,9 @@ impl<'a> Commits<'a> {
                     self.bypassed += reservation.map_or(0, |reserved| firsts(reserved));
                     return Ok(false);
                 }
-                Err(Error::Log(LogError::NoRoom { .. })) if self.room.wait("the state") => {}
+                // A segment over the limit on files will not find room by waiting.
+                Err(Error::Log(LogError::NoRoom { source, .. }))
+                    if source.kind() != ErrorKind::FileTooLarge && self.room.wait("the state") => {}
                 Err(error) => return Err(state_dir::failure(&error)),
             }
         }
