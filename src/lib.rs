@@ -48,6 +48,7 @@ pub use dedup::{
     Progress, Recovery, Reservation, Stats, WhenFull,
 };
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
+pub use log::survive_sigbus;
 pub use sink::{NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use window::HashRing;

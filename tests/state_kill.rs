@@ -103,8 +103,8 @@ impl Books {
     fn check(&mut self, dir: &Path, level: &str, kill: u64) {
         // Every other time a copy is asked, so that the next child finds the state as the kill left it.
         let copy = tempfile::tempdir().unwrap();
-        let asked = if kill % 2 == 0 { dir } else { copy.path() };
-        if kill % 2 == 1 {
+        let asked = if kill.is_multiple_of(2) { dir } else { copy.path() };
+        if !kill.is_multiple_of(2) {
             for file in std::fs::read_dir(dir).unwrap() {
                 let file = file.unwrap().path();
                 std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
@@ -166,7 +166,7 @@ fn work(dedup: &Deduplicator, thread: u64, mut next: u64) {
         say(">", thread, "forget", first, 1);
         assert!(dedup.forget(first.to_le_bytes()).unwrap());
         say("<", thread, "forget", first, 1);
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             say(">", thread, "again", first, 1);
             dedup.observe_batch(&ids(first, 1), &mut verdicts);
             say("<", thread, "again", first, 1);

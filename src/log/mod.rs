@@ -25,19 +25,23 @@ mod segment;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod upkeep;
+mod watch;
 mod writer;
 
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};
-use recovery::{Recovered, SEGMENT_BYTES_LIMIT, cut_to, refused};
-use segment::{Order, PrepareError, RECYCLED_NAME};
-use writer::{Body, Writer};
+use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
+use segment::{Order, PrepareError};
+use upkeep::Upkeep;
+use writer::{Body, Piece, Segment, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record};
 pub(crate) use directory::{Directory, DirectoryError};
@@ -45,6 +49,7 @@ pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::IDENTITY_BYTES;
 pub(crate) use housekeeper::{Bell, Housekeeper};
 pub(crate) use recovery::{Loss, Replayed};
+pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
 
 /// How a log is kept. May change at any open.
@@ -58,12 +63,20 @@ pub(crate) struct Config {
     pub(crate) segment_bytes_max: u64,
     /// How far pages are touched ahead of the pen.
     pub(crate) touch_ahead_bytes: u64,
+    /// How often, at most, an upkeep looks whether another program has meddled with the files. Each sync looks, too.
+    pub(crate) watch_every: Duration,
 }
 
 impl Config {
-    /// Segments of 1 MiB to 64 MiB, 4 MiB touched ahead.
+    /// Segments of 1 MiB to 64 MiB, 4 MiB touched ahead, a look each second.
     pub(crate) fn new(identity: [u8; IDENTITY_BYTES]) -> Self {
-        Self { identity, segment_bytes_min: 1 << 20, segment_bytes_max: 64 << 20, touch_ahead_bytes: 4 << 20 }
+        Self {
+            identity,
+            segment_bytes_min: 1 << 20,
+            segment_bytes_max: 64 << 20,
+            touch_ahead_bytes: 4 << 20,
+            watch_every: Duration::from_secs(1),
+        }
     }
 
     /// The same in whole pages, two at least.
@@ -108,13 +121,6 @@ pub(crate) struct Log {
     bell: Bell,
 }
 
-/// What the housekeeper holds while it works with files.
-struct Upkeep {
-    next_number: u64,
-    /// Whether a segment that has aged out waits for its next life.
-    has_recycled: bool,
-}
-
 /// Who syncs.
 struct Commit {
     is_syncing: bool,
@@ -153,7 +159,7 @@ impl Log {
             storage,
             config,
             writer: Mutex::new(Writer::new(segment, place, newest, row)),
-            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false }),
+            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None }),
             commit: Mutex::new(Commit { is_syncing: false }),
             committed: Condvar::new(),
             // Recovery had every file written back before it read it.
@@ -235,44 +241,6 @@ impl Log {
         self.wait_durable(self.position())
     }
 
-    /// Does what appends should not have to: prepares the next segment, touches pages ahead of the pen, cuts sealed
-    /// segments to what they use, and has an idle log carry the mark of its last sync.
-    ///
-    /// # Errors
-    /// [`AppendError::NoSegment`] when the disk is full, which an append would meet next; [`AppendError::Poisoned`].
-    pub(crate) fn maintain(&self) -> Result<(), AppendError> {
-        self.touch_ahead();
-        self.prepare_next()?;
-        self.cut_sealed();
-        self.mark()
-    }
-
-    /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
-    /// that appends it again before. One segment with frames always stays.
-    ///
-    /// # Errors
-    /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
-    pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
-        let mut upkeep = lock(&self.upkeep);
-        let mut retired = 0;
-        while let Some(number) = self.aged_out(before) {
-            self.check_poison()?;
-            let name = header::name(number);
-            let gone = if upkeep.has_recycled {
-                self.storage.remove(&name)
-            } else {
-                self.storage.rename(&name, RECYCLED_NAME)
-            };
-            gone.map_err(|source| RetireError::Remove { place: self.storage.place(&name), source })?;
-            lock(&self.writer).sealed.pop_front();
-            // Before the next one goes: were only the younger one gone after a power cut, its frames would be missing.
-            self.storage.sync_directory().map_err(|error| self.poison("sync the directory of", &name, &error))?;
-            upkeep.has_recycled = true;
-            retired += 1;
-        }
-        Ok(retired)
-    }
-
     /// Syncs everything, writes the evidence that it is synced, and gives back what was prepared. Nobody appends any more.
     ///
     /// # Errors
@@ -315,11 +283,8 @@ impl Log {
     /// Syncs once, with no lock held meanwhile; false when that failed. At most one thread is here.
     fn sync_now(&self) -> bool {
         let (target, dirty) = lock(&self.writer).begin_sync();
-        for piece in &dirty {
-            if let Err(error) = piece.file.sync(piece.from, piece.to) {
-                self.poison("sync", "", &error);
-                return false;
-            }
+        if dirty.iter().any(|piece| self.sync_piece(piece).is_err()) {
+            return false;
         }
         if self.poison.get().is_some() {
             return false;
@@ -328,90 +293,20 @@ impl Log {
         true
     }
 
-    fn prepare_next(&self) -> Result<(), AppendError> {
-        let mut upkeep = lock(&self.upkeep);
-        self.check_poison()?;
-        let bytes = match &*lock(&self.writer) {
-            writer if writer.next.is_some() => return Ok(()),
-            writer => writer.active_bytes().saturating_mul(2).min(self.config.segment_bytes_max),
-        };
-        let order = Order {
-            number: upkeep.next_number,
-            start: Start::Follows,
-            is_recycled: upkeep.has_recycled,
-            bytes: bytes.max(self.config.segment_bytes_min),
-            identity: self.config.identity,
-        };
-        let name = header::name(order.number);
-        let mut next = order.prepare(&*self.storage).map_err(|error| match error {
-            PrepareError::Refused(source) => AppendError::NoSegment { place: self.storage.place(&name), source },
-            PrepareError::Unsynced(source) => self.poison("sync", &name, &source).into(),
-        })?;
-        upkeep.next_number += 1;
-        upkeep.has_recycled = false;
-        let ahead = next.touched.saturating_add(self.config.touch_ahead_bytes).min(next.bytes);
-        next.file.touch(next.touched, ahead);
-        next.touched = ahead;
-        lock(&self.writer).next = Some(next);
-        Ok(())
+    fn sync_piece(&self, piece: &Piece) -> Result<(), Poisoned> {
+        let name = || header::name(piece.segment.number);
+        piece.segment.file.sync(piece.from, piece.to).map_err(|error| self.poison("sync", &name(), &error))?;
+        // What was synced into a file that has lost its name is lost all the same.
+        self.check_file(&piece.segment)
+    }
+
+    /// Whether the file of `segment` is as it was made: it is not cut, renamed or removed yet.
+    fn check_file(&self, segment: &Segment) -> Result<(), Poisoned> {
+        watch::check(&*self.storage, segment).map_err(|why| self.poison_with(why))
     }
 
     fn bell(&self) -> &Bell {
         &self.bell
-    }
-
-    fn touch_ahead(&self) {
-        let range = lock(&self.writer).touch_ahead(self.config.touch_ahead_bytes);
-        if let Some(range) = range {
-            range.file.touch(range.from, range.to);
-        }
-    }
-
-    /// Cuts sealed segments that are synced to the end. One that cannot be cut only takes more room.
-    fn cut_sealed(&self) {
-        let _upkeep = lock(&self.upkeep);
-        let old_files = lock(&self.writer).take_old_files();
-        drop(old_files);
-        let synced = self.synced.load(Ordering::Acquire);
-        let uncut: Vec<_> = {
-            let mut writer = lock(&self.writer);
-            let ready = writer.sealed.iter_mut().filter(|sealed| !sealed.is_cut && sealed.last <= synced);
-            ready.map(|sealed| (std::mem::replace(&mut sealed.is_cut, true), sealed.number, sealed.end)).collect()
-        };
-        for (_, number, end) in uncut {
-            let _ = self.storage.cut(&header::name(number), cut_to(end));
-        }
-    }
-
-    /// The last act of a close: nobody writes any more.
-    fn cut_active(&self) {
-        let mut writer = lock(&self.writer);
-        if let Some(next) = writer.next.take() {
-            let _ = self.storage.remove(&header::name(next.number));
-        }
-        let _ = self.storage.cut(&header::name(writer.active_number()), cut_to(writer.active_end()));
-    }
-
-    /// Appends a frame without records when all records are synced and no frame says so.
-    fn mark(&self) -> Result<(), AppendError> {
-        let synced = self.synced.load(Ordering::Acquire);
-        let time = {
-            let writer = lock(&self.writer);
-            if writer.marked >= writer.last_with_records || synced < writer.last_with_records {
-                return Ok(());
-            }
-            writer.newest()
-        };
-        self.append_body(time, Body { bytes: &[], length: 0, crc: crc32c::crc32c(&[]) }).map(|_| ())
-    }
-
-    /// The oldest segment, when it may go: the one after it must start with a frame that is on disk.
-    fn aged_out(&self, before: Timestamp) -> Option<u64> {
-        let synced = self.synced.load(Ordering::Acquire);
-        let writer = lock(&self.writer);
-        let oldest = writer.sealed.front()?;
-        let may_go = oldest.newest < before.as_nanos() && writer.second_first()? <= synced;
-        may_go.then_some(oldest.number)
     }
 
     /// Whether a write or a sync has failed.
@@ -425,7 +320,10 @@ impl Log {
 
     /// The first failure is the one that is told.
     fn poison(&self, act: &str, name: &str, error: &std::io::Error) -> Poisoned {
-        let why = format!("cannot {act} {}: {error}", self.storage.place(name));
+        self.poison_with(format!("cannot {act} {}: {error}", self.storage.place(name)))
+    }
+
+    fn poison_with(&self, why: String) -> Poisoned {
         self.poison.get_or_init(|| Poisoned { why }).clone()
     }
 }

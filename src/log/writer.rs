@@ -24,7 +24,7 @@ pub(super) struct Writer {
     /// Older segments that hold frames, by age.
     pub(super) sealed: VecDeque<Sealed>,
     /// Ends of sealed segments that no sync has begun to cover, by age.
-    unsynced: Vec<Dirty>,
+    unsynced: Vec<Piece>,
     /// Files that are written to the end: closing one takes long, so the housekeeper does it.
     old_files: Vec<Arc<dyn File>>,
     /// After the last frame.
@@ -55,11 +55,19 @@ struct Active {
     first: Option<u64>,
 }
 
-/// Bytes to be synced.
-pub(super) struct Dirty {
-    pub(super) file: Arc<dyn File>,
+/// Bytes of a segment: to be synced, or touched.
+pub(super) struct Piece {
+    pub(super) segment: Segment,
     pub(super) from: u64,
     pub(super) to: u64,
+}
+
+/// A segment whose file is open, and how long that was made.
+#[derive(Clone)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) bytes: u64,
+    pub(super) file: Arc<dyn File>,
 }
 
 /// A body and what is known about it before the lock is taken.
@@ -116,20 +124,20 @@ impl Writer {
         }
         self.old_files.push(Arc::clone(&old.file));
         if old.end > old.sync_from {
-            self.unsynced.push(Dirty { file: old.file, from: old.sync_from, to: old.end });
+            self.unsynced.push(old.piece(old.sync_from, old.end));
         }
         true
     }
 
     /// What is to be synced so that everything up to the returned sequence is on disk, in this order.
-    pub(super) fn begin_sync(&mut self) -> (u64, Vec<Dirty>) {
+    pub(super) fn begin_sync(&mut self) -> (u64, Vec<Piece>) {
         let mut dirty = std::mem::take(&mut self.unsynced);
         dirty.extend(self.active.begin_sync());
         (self.place.sequence, dirty)
     }
 
     /// The range of the active segment that should be at hand and was not touched yet.
-    pub(super) fn touch_ahead(&mut self, bytes: u64) -> Option<Dirty> {
+    pub(super) fn touch_ahead(&mut self, bytes: u64) -> Option<Piece> {
         let active = &mut self.active;
         let (from, to) = (active.touched, active.offset.saturating_add(bytes).min(active.bytes));
         // By halves: a call per page would cost what it saves.
@@ -137,7 +145,16 @@ impl Writer {
             return None;
         }
         active.touched = to;
-        Some(Dirty { file: Arc::clone(&active.file), from, to })
+        Some(active.piece(from, to))
+    }
+
+    /// The segments that are written to now and next.
+    pub(super) fn ahead(&self) -> Vec<Segment> {
+        let next = self.next.as_ref().map(|next| {
+            let (number, bytes, file) = (next.number, next.bytes, Arc::clone(&next.file));
+            Segment { number, bytes, file }
+        });
+        [self.active.segment()].into_iter().chain(next).collect()
     }
 
     /// Whether the pen will soon reach pages that nobody has touched, or the end of the last segment there is.
@@ -192,7 +209,7 @@ impl Active {
         Ok(())
     }
 
-    fn begin_sync(&mut self) -> Option<Dirty> {
+    fn begin_sync(&mut self) -> Option<Piece> {
         let (from, to) = (self.sync_from, self.end);
         if to <= from {
             return None;
@@ -204,7 +221,15 @@ impl Active {
             self.offset = page;
         }
         self.sync_from = self.offset;
-        Some(Dirty { file: Arc::clone(&self.file), from, to })
+        Some(self.piece(from, to))
+    }
+
+    fn piece(&self, from: u64, to: u64) -> Piece {
+        Piece { segment: self.segment(), from, to }
+    }
+
+    fn segment(&self) -> Segment {
+        Segment { number: self.number, bytes: self.bytes, file: Arc::clone(&self.file) }
     }
 }
 

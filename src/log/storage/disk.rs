@@ -12,20 +12,22 @@
 //!
 //! Invariants:
 //! 1. A mapping is as long as its file was when it was made, and the file is not cut while a pen may store: the log
-//!    cuts only segments whose pen it has dropped, and the active one in its last act. Whoever else cuts files in a
-//!    locked state directory kills the process.
+//!    cuts only segments whose pen it has dropped, and the active one in its last act. When somebody else cuts a
+//!    file in a locked state directory, a store to it raises SIGBUS: see [`super::fault`].
 //! 2. Only a [`MappedPen`] stores to a mapping, there is one per mapping, and nobody in this process loads from it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::{File, Opened, Pen, Storage};
+use super::fault::Registered;
+use super::{File, Opened, Pen, Status, Storage};
 
 /// A directory of a file system.
 #[derive(Debug)]
@@ -50,6 +52,12 @@ impl Disk {
         Self { is_mapped: false, ..self }
     }
 
+    /// The same, written through mappings whatever the file system.
+    #[cfg(test)]
+    pub(crate) fn mapped(self) -> Self {
+        Self { is_mapped: true, ..self }
+    }
+
     /// The same, with zeros written to new files before they are used, so that a sync needs no change of the file
     /// system's own: for those who wait for each sync.
     pub(crate) fn written_ahead(self) -> Self {
@@ -69,14 +77,17 @@ impl Disk {
         if self.is_written_ahead {
             write_zeros(&file, written, bytes)?;
         }
-        if !is_mapped {
-            let file = Arc::new(Plain(file));
-            return Ok(Opened { pen: Box::new(PlainPen(Arc::clone(&file))), file });
-        }
-        let length = usize::try_from(bytes).map_err(io::Error::other)?;
-        let map = MmapOptions::new().len(length).map_raw(&file)?;
-        let file = Arc::new(Mapped { map, file });
-        Ok(Opened { pen: Box::new(MappedPen(Arc::clone(&file))), file })
+        let mapping = if is_mapped { Mapping::of(&file, bytes)? } else { None };
+        Ok(match mapping {
+            Some(mapping) => {
+                let file = Arc::new(Mapped { mapping, file });
+                Opened { pen: Box::new(MappedPen(Arc::clone(&file))), file }
+            }
+            None => {
+                let file = Arc::new(Plain(file));
+                Opened { pen: Box::new(PlainPen(Arc::clone(&file))), file }
+            }
+        })
     }
 }
 
@@ -149,16 +160,50 @@ impl Storage for Disk {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    fn status(&self, name: &str) -> io::Result<Status> {
+        fs::symlink_metadata(self.path.join(name)).map(|told| Status::of(&told))
+    }
+
     fn place(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
+    }
+}
+
+impl Status {
+    fn of(told: &fs::Metadata) -> Self {
+        Self { device: told.dev(), inode: told.ino(), links: told.nlink(), bytes: told.size() }
     }
 }
 
 /// A mapped file.
 #[derive(Debug)]
 struct Mapped {
-    map: MmapRaw,
+    mapping: Mapping,
     file: fs::File,
+}
+
+/// A mapping that is registered. The fields are dropped in this order: a range is unmapped after nobody looks for it.
+#[derive(Debug)]
+struct Mapping {
+    registered: Registered,
+    map: MmapRaw,
+}
+
+impl Mapping {
+    /// Maps `bytes` of `file`; none when there are too many mappings already.
+    fn of(file: &fs::File, bytes: u64) -> io::Result<Option<Self>> {
+        let length = usize::try_from(bytes).map_err(io::Error::other)?;
+        let map = MmapOptions::new().len(length).map_raw(file)?;
+        let start = map.as_ptr().addr();
+        Ok(Registered::of(start..start + length).map(|registered| Self { registered, map }))
+    }
+
+    /// An error when a page was taken away, so that what was stored there is lost.
+    fn check(&self) -> io::Result<()> {
+        // Looked at after the stores that may have raised the signal, and the handler runs on this thread.
+        compiler_fence(Ordering::SeqCst);
+        if self.registered.is_struck() { Err(io::Error::other(STRUCK)) } else { Ok(()) }
+    }
 }
 
 #[derive(Debug)]
@@ -166,7 +211,7 @@ struct MappedPen(Arc<Mapped>);
 
 impl Pen for MappedPen {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let map = &self.0.map;
+        let map = &self.0.mapping.map;
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let fits = at.checked_add(bytes.len()).is_some_and(|end| end <= map.len());
         if !fits {
@@ -176,24 +221,30 @@ impl Pen for MappedPen {
         // (invariant 1). `bytes` is borrowed and no reference points into the mapping, so the two do not overlap.
         // This pen is borrowed mutably and is the only one (invariant 2), so nobody else stores here.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(at), bytes.len()) };
-        Ok(())
+        self.0.mapping.check()
     }
 }
 
 impl File for Mapped {
     fn sync(&self, _: u64, _: u64) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.mapping.check()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.mapping.check()
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        self.file.metadata().map(|told| Status::of(&told))
     }
 
     #[cfg(target_os = "linux")]
     fn touch(&self, from: u64, to: u64) {
-        if let Ok((from, bytes)) = range(from, to.min(self.map.len() as u64)) {
+        if let Ok((from, bytes)) = range(from, to.min(self.mapping.map.len() as u64)) {
             // Advice only: without it the pen takes the page faults.
-            let _ = self.map.advise_range(memmap2::Advice::PopulateWrite, from, bytes);
+            let _ = self.mapping.map.advise_range(memmap2::Advice::PopulateWrite, from, bytes);
         }
     }
 
@@ -221,6 +272,10 @@ impl File for Plain {
 
     fn sync_all(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        self.0.metadata().map(|told| Status::of(&told))
     }
 
     fn touch(&self, _: u64, _: u64) {}
@@ -295,6 +350,7 @@ fn keeps_preallocated_space(_: &fs::File) -> bool {
     false
 }
 
+const STRUCK: &str = "a page of the mapped file is gone: another program cut the file, or its disk failed";
 /// How many zeros are written at once.
 const ZEROS_BYTES: usize = 256 << 10;
 

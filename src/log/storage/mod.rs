@@ -4,6 +4,7 @@
 //! run the same log.
 
 mod disk;
+mod fault;
 #[cfg(test)]
 pub(super) mod simulated;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 pub(crate) use disk::Disk;
+pub use fault::survive_sigbus;
 
 /// A directory of files.
 ///
@@ -49,6 +51,9 @@ pub(crate) trait Storage: Send + Sync {
     /// A number that nobody can guess: for salts.
     fn random(&self) -> io::Result<u64>;
 
+    /// What the file system says about the file that has a name now.
+    fn status(&self, name: &str) -> io::Result<Status>;
+
     /// Where a name is, for messages.
     fn place(&self, name: &str) -> String;
 }
@@ -57,6 +62,16 @@ pub(crate) trait Storage: Send + Sync {
 pub(crate) struct Opened {
     pub(crate) pen: Box<dyn Pen>,
     pub(crate) file: Arc<dyn File>,
+}
+
+/// Which file it is, and how it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// How many names it has.
+    pub(crate) links: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The one right to store to a file.
@@ -72,6 +87,9 @@ pub(crate) trait File: Send + Sync {
 
     /// Puts all bytes and the file's size on disk.
     fn sync_all(&self) -> io::Result<()>;
+
+    /// What the file system says about this file, whatever its name.
+    fn status(&self) -> io::Result<Status>;
 
     /// Has the pages of `from..to` at hand for the pen, as far as that helps. Changes no content.
     fn touch(&self, from: u64, to: u64);

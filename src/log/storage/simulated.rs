@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{File, Opened, Pen, Storage};
+use super::{File, Opened, Pen, Status, Storage};
 
 /// A handle on one simulated directory; clones share it.
 #[derive(Clone)]
@@ -37,7 +37,11 @@ struct State {
     ignores_syncs: bool,
     sector_bytes: usize,
     random: u64,
+    meanwhile: Option<Meanwhile>,
 }
+
+/// Done while somebody looks at a file.
+type Meanwhile = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct Inode {
@@ -58,6 +62,7 @@ impl Simulated {
             ignores_syncs: false,
             sector_bytes,
             random: 0x9e37_79b9_7f4a_7c15,
+            meanwhile: None,
         })
     }
 
@@ -72,6 +77,11 @@ impl Simulated {
     pub(crate) fn fail_at(&self, call: u64, fault: Fault) {
         let mut state = self.state();
         state.fault = Some((state.calls + call, fault));
+    }
+
+    /// Has `act` done once, while somebody looks at an open file.
+    pub(crate) fn meanwhile(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.state().meanwhile = Some(Arc::new(act));
     }
 
     /// Lets everything succeed again.
@@ -169,6 +179,11 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+
+    fn status(&self, inode: usize) -> Status {
+        let links = self.names.values().filter(|named| **named == inode).count() as u64;
+        Status { device: 0, inode: inode as u64, links, bytes: self.inodes[inode].cached.len() as u64 }
     }
 
     fn revive(&mut self) {
@@ -330,6 +345,12 @@ impl Storage for Simulated {
         Ok(state.random)
     }
 
+    fn status(&self, name: &str) -> io::Result<Status> {
+        let mut state = self.state();
+        state.step()?;
+        Ok(state.status(state.inode(name)?))
+    }
+
     fn place(&self, name: &str) -> String {
         name.to_owned()
     }
@@ -366,6 +387,16 @@ impl File for SimulatedFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.synced(Inode::sync_all)
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        let meanwhile = self.directory.state().meanwhile.take();
+        if let Some(act) = meanwhile {
+            act();
+        }
+        let mut state = self.directory.state();
+        state.step()?;
+        Ok(state.status(self.inode))
     }
 
     fn touch(&self, _: u64, _: u64) {}

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::super::storage::{File, Opened};
+use super::super::storage::{File, Opened, Status};
 use super::*;
 
 /// A disk whose ranged syncs tell that they have begun, and then wait for leave.
@@ -66,6 +66,9 @@ impl Storage for Gated {
     fn random(&self) -> io::Result<u64> {
         self.inner.random()
     }
+    fn status(&self, name: &str) -> io::Result<Status> {
+        self.inner.status(name)
+    }
     fn place(&self, name: &str) -> String {
         self.inner.place(name)
     }
@@ -80,6 +83,9 @@ impl File for GatedFile {
     }
     fn sync_all(&self) -> io::Result<()> {
         self.inner.sync_all()
+    }
+    fn status(&self) -> io::Result<Status> {
+        self.inner.status()
     }
     fn touch(&self, from: u64, to: u64) {
         self.inner.touch(from, to);

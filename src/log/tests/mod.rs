@@ -6,9 +6,11 @@
 mod damage;
 mod disk;
 mod exhaustive;
+mod fault;
 mod group_commit;
 mod random;
 mod rules;
+mod watch;
 
 use std::sync::Arc;
 
@@ -21,7 +23,9 @@ type Entry = (i64, Vec<Fingerprint>);
 
 /// Small segments: a page of header and one of frames.
 fn tiny() -> Config {
-    Config { segment_bytes_min: 8_192, segment_bytes_max: 16_384, touch_ahead_bytes: 4_096, ..Config::new([7; 32]) }
+    let (segment_bytes_min, segment_bytes_max, touch_ahead_bytes) = (8_192, 16_384, 4_096);
+    let watch_every = Duration::ZERO;
+    Config { segment_bytes_min, segment_bytes_max, touch_ahead_bytes, watch_every, ..Config::new([7; 32]) }
 }
 
 /// Ids that no other time has.

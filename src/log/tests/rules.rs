@@ -90,7 +90,8 @@ fn segments_age_out_and_their_files_are_used_again() {
 
 #[test]
 fn an_idle_log_writes_one_mark_and_then_rests() {
-    let (simulated, log) = started();
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), Config { watch_every: Duration::MAX, ..tiny() }).unwrap().0;
     append(&log, &entry(1, 10)).unwrap();
     for _ in 0..5 {
         log.sync().unwrap();

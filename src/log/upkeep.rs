@@ -1,0 +1,160 @@
+//! What appends should not have to do: preparing, touching, cutting, marking, ageing out.
+//!
+//! All work with files but storing and syncing is done under the `upkeep` lock, one at a time.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::time::Timestamp;
+
+use super::header::{self, Start};
+use super::recovery::cut_to;
+use super::segment::{Order, PrepareError, RECYCLED_NAME};
+use super::writer::Body;
+use super::{AppendError, Log, Poisoned, RetireError, lock};
+
+/// What the housekeeper holds while it works with files.
+pub(super) struct Upkeep {
+    pub(super) next_number: u64,
+    /// Whether a segment that has aged out waits for its next life.
+    pub(super) has_recycled: bool,
+    /// When the files were last looked at.
+    pub(super) watched: Option<Instant>,
+}
+
+impl Log {
+    /// Does what appends should not have to: watches over the files, prepares the next segment, touches pages ahead of
+    /// the pen, cuts sealed segments to what they use, and has an idle log carry the mark of its last sync.
+    ///
+    /// # Errors
+    /// [`AppendError::NoSegment`] when the disk is full, which an append would meet next; [`AppendError::Poisoned`].
+    pub(crate) fn maintain(&self) -> Result<(), AppendError> {
+        self.watch()?;
+        self.touch_ahead();
+        self.prepare_next()?;
+        self.cut_sealed();
+        self.mark()
+    }
+
+    /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
+    /// that appends it again before. One segment with frames always stays.
+    ///
+    /// # Errors
+    /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
+    pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
+        let mut upkeep = lock(&self.upkeep);
+        let mut retired = 0;
+        while let Some(number) = self.aged_out(before) {
+            self.check_poison()?;
+            let name = header::name(number);
+            let gone = if upkeep.has_recycled {
+                self.storage.remove(&name)
+            } else {
+                self.storage.rename(&name, RECYCLED_NAME)
+            };
+            gone.map_err(|source| RetireError::Remove { place: self.storage.place(&name), source })?;
+            lock(&self.writer).sealed.pop_front();
+            // Before the next one goes: were only the younger one gone after a power cut, its frames would be missing.
+            self.storage.sync_directory().map_err(|error| self.poison("sync the directory of", &name, &error))?;
+            upkeep.has_recycled = true;
+            retired += 1;
+        }
+        Ok(retired)
+    }
+
+    /// Makes the next segment ready, when it is not.
+    pub(super) fn prepare_next(&self) -> Result<(), AppendError> {
+        let mut upkeep = lock(&self.upkeep);
+        self.check_poison()?;
+        let bytes = match &*lock(&self.writer) {
+            writer if writer.next.is_some() => return Ok(()),
+            writer => writer.active_bytes().saturating_mul(2).min(self.config.segment_bytes_max),
+        };
+        let order = Order {
+            number: upkeep.next_number,
+            start: Start::Follows,
+            is_recycled: upkeep.has_recycled,
+            bytes: bytes.max(self.config.segment_bytes_min),
+            identity: self.config.identity,
+        };
+        let name = header::name(order.number);
+        let mut next = order.prepare(&*self.storage).map_err(|error| match error {
+            PrepareError::Refused(source) => AppendError::NoSegment { place: self.storage.place(&name), source },
+            PrepareError::Unsynced(source) => self.poison("sync", &name, &source).into(),
+        })?;
+        upkeep.next_number += 1;
+        upkeep.has_recycled = false;
+        let ahead = next.touched.saturating_add(self.config.touch_ahead_bytes).min(next.bytes);
+        next.file.touch(next.touched, ahead);
+        next.touched = ahead;
+        lock(&self.writer).next = Some(next);
+        Ok(())
+    }
+
+    /// Looks, now and then, whether another program has meddled with the files that are written to.
+    fn watch(&self) -> Result<(), Poisoned> {
+        // Held while looking, so that no file is renamed, cut or removed by this process meanwhile.
+        let mut upkeep = lock(&self.upkeep);
+        self.check_poison()?;
+        if upkeep.watched.is_some_and(|watched| watched.elapsed() < self.config.watch_every) {
+            return Ok(());
+        }
+        upkeep.watched = Some(Instant::now());
+        let segments = lock(&self.writer).ahead();
+        segments.iter().try_for_each(|segment| self.check_file(segment))
+    }
+
+    fn touch_ahead(&self) {
+        let range = lock(&self.writer).touch_ahead(self.config.touch_ahead_bytes);
+        if let Some(range) = range {
+            range.segment.file.touch(range.from, range.to);
+        }
+    }
+
+    /// Cuts sealed segments that are synced to the end. One that cannot be cut only takes more room.
+    pub(super) fn cut_sealed(&self) {
+        let _upkeep = lock(&self.upkeep);
+        let old_files = lock(&self.writer).take_old_files();
+        drop(old_files);
+        let synced = self.synced.load(Ordering::Acquire);
+        let uncut: Vec<_> = {
+            let mut writer = lock(&self.writer);
+            let ready = writer.sealed.iter_mut().filter(|sealed| !sealed.is_cut && sealed.last <= synced);
+            ready.map(|sealed| (std::mem::replace(&mut sealed.is_cut, true), sealed.number, sealed.end)).collect()
+        };
+        for (_, number, end) in uncut {
+            let _ = self.storage.cut(&header::name(number), cut_to(end));
+        }
+    }
+
+    /// The last act of a close: nobody writes any more.
+    pub(super) fn cut_active(&self) {
+        let mut writer = lock(&self.writer);
+        if let Some(next) = writer.next.take() {
+            let _ = self.storage.remove(&header::name(next.number));
+        }
+        let _ = self.storage.cut(&header::name(writer.active_number()), cut_to(writer.active_end()));
+    }
+
+    /// Appends a frame without records when all records are synced and no frame says so.
+    pub(super) fn mark(&self) -> Result<(), AppendError> {
+        let synced = self.synced.load(Ordering::Acquire);
+        let time = {
+            let writer = lock(&self.writer);
+            if writer.marked >= writer.last_with_records || synced < writer.last_with_records {
+                return Ok(());
+            }
+            writer.newest()
+        };
+        self.append_body(time, Body { bytes: &[], length: 0, crc: crc32c::crc32c(&[]) }).map(|_| ())
+    }
+
+    /// The oldest segment, when it may go: the one after it must start with a frame that is on disk.
+    fn aged_out(&self, before: Timestamp) -> Option<u64> {
+        let synced = self.synced.load(Ordering::Acquire);
+        let writer = lock(&self.writer);
+        let oldest = writer.sealed.front()?;
+        let may_go = oldest.newest < before.as_nanos() && writer.second_first()? <= synced;
+        may_go.then_some(oldest.number)
+    }
+}
