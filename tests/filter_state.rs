@@ -139,6 +139,79 @@ fn a_state_that_cannot_be_made_is_73() {
     }
 }
 
+/// Takes the log away from a filter that has it open: from then on nothing can be kept.
+fn break_state(state: &Path) {
+    for entry in std::fs::read_dir(state).expect("a directory") {
+        let path = entry.expect("a file").path();
+        if path.extension().is_some_and(|name| name == "log") {
+            std::fs::remove_file(path).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_fails_stops_the_run() {
+    for durability in ["interval=5ms", "power-loss"] {
+        let dir = dir();
+        let state = dir.path().join("state");
+        let mut running = Running::start(&["-s", text(&state), "--durability", durability]);
+        running.write(events([1]));
+        assert_eq!(running.line(), events([1]));
+        break_state(&state);
+        let mut stdin = running.stdin.take().expect("open");
+        let writing = std::thread::spawn(move || {
+            // Until the filter is gone; it may take until its next sync that it notices.
+            for n in 2.. {
+                if std::io::Write::write_all(&mut stdin, events([n]).as_bytes()).is_err() {
+                    return;
+                }
+                std::thread::yield_now();
+            }
+        });
+        let (status, _, err) = running.end();
+        writing.join().expect("written");
+        assert_eq!(status.code(), Some(74), "{err}");
+        assert!(err.contains("error[log_poisoned]") || err.contains("error[log_failed]"), "{err}");
+    }
+}
+
+#[test]
+fn a_state_that_fails_is_passed_by_when_that_is_asked_for() {
+    let dir = dir();
+    let state = dir.path().join("state");
+    let args = ["--report", "json", "-s", text(&state), "--durability", "power-loss", "--when-state-fails", "pass"];
+    let mut running = Running::start(&args);
+    running.write(events([1]));
+    assert_eq!(running.line(), events([1]));
+    break_state(&state);
+    for n in 2..50 {
+        running.write(events([n, n, 1]));
+        assert_eq!(running.line(), events([n]), "memory still knows");
+    }
+    let (status, _, err) = running.end();
+    assert_eq!(status.code(), Some(0), "{err}");
+    let report = err.lines().find(|line| line.starts_with("{\"read\"")).expect("a report");
+    let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
+    assert_eq!(report["bypassed"], 48);
+}
+
+#[test]
+fn what_is_out_is_committed_in_time_though_nothing_more_comes() {
+    let dir = dir();
+    let [state, input, out] = ["state", "in", "out"].map(|name| dir.path().join(name));
+    write(&input, events([1]));
+    let args = ["-s", text(&state), "--follow", "-i", text(&input), "-o", text(&out), "--durability", "interval=5ms"];
+    let running = Running::start(&args);
+    // Positions are written as text, so they can be found in the log.
+    filter::eventually("the position is recorded", || {
+        let files = std::fs::read_dir(&state).into_iter().flatten().flatten();
+        let logs: Vec<u8> = files.filter_map(|file| std::fs::read(file.path()).ok()).flatten().collect();
+        logs.windows(17).any(|bytes| bytes == b"offset=11 lines=1")
+    });
+    running.signal(libc::SIGTERM);
+    assert!(running.end().0.success());
+}
+
 #[test]
 fn an_input_that_is_not_there_makes_no_state() {
     let dir = dir();

@@ -65,9 +65,15 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
     filter::check(&config)?;
     let dedup = config::build_set(args)?;
     let ended = filter::run(&config, &dedup);
-    // What is not on disk is told, unless the run has failed for another reason.
-    let closed = dedup.close().map_err(|error| state_dir::failure(&error));
-    ended.and_then(|exit| closed.map(|()| exit))
+    match dedup.close().map_err(|error| state_dir::failure(&error)) {
+        Ok(()) => ended,
+        Err(failure) if config.state.is_some_and(|state| state.passes_on_failure) => {
+            config.log.warning(failure.code, failure.message);
+            ended
+        }
+        // Unless the run has failed for another reason.
+        Err(failure) => ended.and(Err(failure)),
+    }
 }
 
 /// Has errors told as errors that would kill the process: a file that reached the limit on its size is refused more.

@@ -25,16 +25,17 @@ impl Default for Place {
 }
 
 impl Place {
-    /// What comes next is in `chunk`.
-    pub fn enter(&mut self, chunk: &Chunk) {
+    /// What comes next is in `chunk`. True when that is from another opening of the input than what came before.
+    pub fn enter(&mut self, chunk: &Chunk) -> bool {
         if self.opening == chunk.opening {
-            return;
+            return false;
         }
         let source = chunk.source.clone();
         *self = match &source {
             Some(known) => Self { opening: chunk.opening, lines_before: known.lines, tail: known.tail.clone(), source },
             None => Self { opening: chunk.opening, ..Self::default() },
         };
+        true
     }
 
     /// These bytes of the input are behind us; they end at `offset`, and so many lines of the chunk before it.

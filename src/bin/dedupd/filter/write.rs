@@ -109,13 +109,25 @@ impl<'a> Writer<'a> {
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
         self.in_long_line &= chunk.shape == Shape::Part { first: false };
         self.reopen_if_asked()?;
-        self.places[chunk.input].enter(chunk);
+        if self.places[chunk.input].enter(chunk) && self.config.follow {
+            self.record_opening(chunk)?;
+        }
         let written = match chunk.shape {
             Shape::Lines => self.write_lines(chunk),
             Shape::Part { first } => self.write_part(chunk, first),
         };
         self.publish();
         written
+    }
+
+    /// Records that a followed file was begun, before anything of it is out: should the process die before the first commit,
+    /// and the file be renamed before the next start, it is known to be ours.
+    fn record_opening(&mut self, chunk: &Chunk) -> Result<(), Failure> {
+        let mut progress = Progress::new();
+        self.places[chunk.input].advance(&[], chunk.offset, 0, &mut progress);
+        // What the input was before has to be known as read to its end: it is not looked for once this one is known.
+        self.commits.flush(&mut self.outputs)?;
+        self.commits.commit(Out { reservation: None, progress, repeats: Vec::new() })
     }
 
     /// Not in the middle of a line: it would be torn across two files.
