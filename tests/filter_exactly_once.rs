@@ -214,6 +214,27 @@ fn an_output_that_was_moved_away_is_begun_again_when_that_is_asked_for() {
 }
 
 #[test]
+fn what_was_not_committed_does_not_stay_in_an_output_that_was_moved_away() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    append(&place.path("out"), &events([2]));
+    append(&place.path("in"), &events([2]));
+    std::fs::rename(place.path("out"), place.path("out.1")).expect("moved");
+    for _ in 0..2 {
+        assert_eq!(place.run(&["--append"]).code, Some(0));
+        assert_eq!((read(place.path("out.1")), read(place.path("out"))), (events([1]), events([2])));
+    }
+    // A file that has its place taken, too.
+    append(&place.path("out"), &events([3]));
+    append(&place.path("in"), &events([3]));
+    std::fs::rename(place.path("out"), place.path("out.2")).expect("moved");
+    write(place.path("out"), "begun by another\n");
+    assert_eq!(place.run(&["--append"]).code, Some(0));
+    assert_eq!(read(place.path("out.2")), events([2]));
+    assert_eq!(read(place.path("out")), "begun by another\n".to_owned() + &events([3]));
+}
+
+#[test]
 fn a_cut_output_is_refused_with_append_as_well() {
     let place = Place::new(&events([1, 2]));
     place.run(&[]);

@@ -1,7 +1,8 @@
 //! What makes a file the same file, whatever it is called.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// A file, as long as it exists. The number of an inode is given to another file once the first is gone, and that of a
@@ -29,6 +30,13 @@ impl Identity {
         };
         same && self.inode == other.inode
     }
+}
+
+/// The first of the regular files beside `path` that is `wanted`.
+pub fn sibling(path: &Path, wanted: impl Fn(&Metadata) -> bool) -> Option<PathBuf> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    files.find(|file| fs::metadata(file).is_ok_and(|about| about.is_file() && wanted(&about)))
 }
 
 #[cfg(test)]

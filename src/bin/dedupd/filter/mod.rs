@@ -103,7 +103,8 @@ pub struct Run<'a> {
     handoff: Handoff<Chunk>,
     /// Never waited for: the hand-off gives its role to one thread at a time.
     reader: Mutex<Reader>,
-    /// As the reader; the signal thread takes it when nobody has it.
+    /// Its role, too, is one thread's at a time; the signal thread takes it when nobody has it, and the committing thread may
+    /// wait for it, and have it waited for.
     writer: Mutex<Writer<'a>>,
     control: Arc<Control>,
     /// What was found at the start.
@@ -222,6 +223,9 @@ impl Run<'_> {
             drop(writer);
             if let Err(stop) = finished {
                 self.give_up(stop);
+            }
+            if self.control.wants_reopen() {
+                self.reopen_now();
             }
         }
     }

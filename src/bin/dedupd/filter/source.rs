@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dedupd::Progress;
 
-use super::identity::Identity;
+use super::identity::{Identity, sibling};
 use super::output::absolute;
 use super::position::{SOURCE_TAIL_BYTES, SourcePosition, Tail};
 use crate::config::Input;
@@ -117,12 +117,7 @@ impl Sources {
         if !self.recorded.values().any(is_ours) || fs::metadata(path).is_ok_and(|about| here(&about).is_some()) {
             return None;
         }
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let files = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
-        files.into_iter().find(|file| {
-            let about = fs::metadata(file).ok().filter(fs::Metadata::is_file);
-            about.is_some_and(|about| here(&about).is_some_and(|it| is_ours(it) && it.offset < about.len()))
-        })
+        sibling(path, |about| here(about).is_some_and(|position| is_ours(position) && position.offset < about.len()))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dedupd::Progress;
 
-use super::identity::Identity;
+use super::identity::{Identity, sibling};
 use super::output::{Output, absolute, cannot_create};
 use super::position::{SINK_TAIL_BYTES, SinkPosition, Tail};
 use crate::exit::{Exit, Failure};
@@ -76,6 +76,8 @@ impl Track {
 pub struct Found {
     path: PathBuf,
     start: Start,
+    /// The file that had the name before, and up to where it is kept.
+    moved: Option<(PathBuf, u64)>,
 }
 
 /// An output that goes on.
@@ -106,12 +108,23 @@ impl Found {
     /// # Errors
     /// It is not as it was left, or it is not empty and nothing is known of it.
     pub fn look(path: &Path, progress: &Progress, append: bool, cuts: bool) -> Result<Self, Failure> {
-        let start = Self::start(path, progress, append, cuts)?;
-        Ok(Self { path: path.to_owned(), start })
+        let position = absolute(path).and_then(|path| SinkPosition::parse(progress.sink(SinkPosition::name(&path))?));
+        let moved = position.clone().filter(|_| append).and_then(|position| {
+            let file = sibling(path, |about| position.identity.is(&Identity::of(about)))?;
+            (absolute(&file) != absolute(path)).then_some((file, position))
+        });
+        let start = Self::start(path, position, append, cuts)?;
+        let moved = moved.map(|(file, position)| {
+            let about = fs::metadata(&file).map_err(|error| cannot_create(&file, &error))?;
+            match Self::check(&file, about.len(), position, cuts)? {
+                Start::Cut(position) => Ok(Some((file, position.offset))),
+                _ => Ok(None),
+            }
+        });
+        Ok(Self { path: path.to_owned(), start, moved: moved.transpose()?.flatten() })
     }
 
-    fn start(path: &Path, progress: &Progress, append: bool, cuts: bool) -> Result<Start, Failure> {
-        let position = absolute(path).and_then(|path| SinkPosition::parse(progress.sink(SinkPosition::name(&path))?));
+    fn start(path: &Path, position: Option<SinkPosition>, append: bool, cuts: bool) -> Result<Start, Failure> {
         let about = match fs::metadata(path) {
             Ok(about) => Some(about),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -169,6 +182,10 @@ impl Found {
         }
         let file = File::options().append(true).create(true).open(path).map_err(failed)?;
         let (mut unrecorded, mut bytes_cut) = (None, 0);
+        if let Some((moved, end)) = &self.moved {
+            let moved = File::options().append(true).open(moved).map_err(failed)?;
+            bytes_cut = cut(&moved, *end).map_err(failed)?;
+        }
         match &self.start {
             Start::Cut(position) => bytes_cut = cut(&file, position.offset).map_err(failed)?,
             Start::WholeLines(position) => {
