@@ -99,7 +99,7 @@ fn outputs(root: &Path) -> [Vec<u8>; 3] {
 fn survive(kind: &str, durability: &str) {
     let dir = dir();
     let lines: String =
-        (0..100_000).map(|n| if n % 50 == 0 { "bad\n".to_owned() } else { events([n / 3 * 2 + n % 2]) }).collect();
+        (0..300_000).map(|n| if n % 50 == 0 { "bad\n".to_owned() } else { events([n / 3 * 2 + n % 2]) }).collect();
     let input = PathBuf::from(write(dir.path().join("in"), lines));
     assert_eq!(command(&input, dir.path(), durability).output().expect("it ends").status.code(), Some(1));
     let expected = outputs(dir.path());
@@ -107,8 +107,13 @@ fn survive(kind: &str, durability: &str) {
         let Some(disk) = Disk::new(kind) else { return };
         for cut in 0..5 {
             let mut child = command(&input, &disk.root(), durability).spawn().expect("the binary starts");
-            // Spread over a run, with some that are cut before anything is out.
-            std::thread::sleep(Duration::from_millis(3 + (round * 7 + cut * 13) % 40));
+            // Each time a little further, and now and then before anything is out.
+            let wanted = expected[0].len() as u64 * cut / 5;
+            filter::eventually("enough is out", || {
+                let out = std::fs::metadata(disk.root().join("out"));
+                out.is_ok_and(|about| about.len() >= wanted) || child.try_wait().expect("a child of ours").is_some()
+            });
+            std::thread::sleep(Duration::from_micros(round * 1_000 + cut * 300));
             disk.cut();
             child.kill().expect("a child of ours");
             let ended = child.wait_with_output().expect("it ends");
