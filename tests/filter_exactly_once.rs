@@ -1,5 +1,5 @@
-//! Goal: with files as inputs and outputs and a state, each command goes on where the last one stopped, and what somebody else
-//! did to the files meanwhile is noticed and refused, not repaired. Method: run, meddle, run again.
+//! Goal: with files as inputs and outputs and a state, each command goes on where the last one stopped, and what
+//! somebody else did to the files meanwhile is noticed and refused, not repaired. Method: run, meddle, run again.
 
 mod filter;
 

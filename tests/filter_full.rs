@@ -1,5 +1,6 @@
-//! Goal: a full disk tears no line, commits no ID whose line is not out, and is waited for, or ends the run, as asked. Method: a
-//! real file system without room, which needs the superuser to mount it; a limit on the size of files, which does not.
+//! Goal: a full disk tears no line, commits no ID whose line is not out, and is waited for, or ends the run, as asked.
+//! Method: a real file system without room, which needs the superuser to mount it; a limit on the size of files, which
+//! does not.
 
 mod filter;
 

@@ -1,6 +1,7 @@
-//! Goal: after `kill -9` at any time, the same command again comes to the outputs of a run that nobody killed, byte for
-//! byte; and from a pipe no line is lost, and none comes twice but those in flight. Method: kill a real filter at random
-//! moments, many times (`DEDUPD_KILLS` says how many for each test, `DEDUPD_SEED` which moments), then let it end and compare.
+//! Goal: after `kill -9` at any time, the same command again comes to the outputs of a run that nobody killed, byte
+//! for byte; and from a pipe no line is lost, and none comes twice but those in flight. Method: kill a real filter at
+//! random moments, many times (`DEDUPD_KILLS` says how many for each test, `DEDUPD_SEED` which moments), then let it
+//! end and compare.
 
 mod filter;
 

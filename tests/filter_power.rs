@@ -1,6 +1,7 @@
-//! Goal: with `interval` and `power-loss` a power cut takes no line whose ID is known, and the same command again comes to the
-//! outputs of a run that nobody disturbed. Method: ext4 and xfs on loop devices, whose file systems are shut down without their
-//! journals being flushed while the filter runs (`DEDUPD_CUTS` says how often); then killed, unmounted, mounted, and run again.
+//! Goal: with `interval` and `power-loss` a power cut takes no line whose ID is known, and the same command again
+//! comes to the outputs of a run that nobody disturbed. Method: ext4 and xfs on loop devices, whose file systems are
+//! shut down without their journals being flushed while the filter runs (`DEDUPD_CUTS` says how often); then killed,
+//! unmounted, mounted, and run again.
 
 mod filter;
 

@@ -261,7 +261,7 @@ fn a_delivery_that_cannot_be_given_is_a_usage_error() {
         assert_eq!((ran.code, ran.text()), (Some(2), ""), "{args:?}: {}", ran.err);
         assert!(ran.err.contains("--delivery exactly-once cannot be given") && ran.err.contains(why), "{}", ran.err);
     }
-    for args in [&[][..], &["-s", state, "--durability", "none"]] {
+    for args in [&[][..], &["-s", state, "--durability", "none"], &["-s", state, "--when-disk-full", "pass"]] {
         let ran = filter(&[&["--delivery", "at-most-once"][..], args].concat(), events([1]));
         assert!(ran.code == Some(2) && ran.err.contains("--delivery at-most-once cannot be given"), "{}", ran.err);
     }

@@ -1,6 +1,7 @@
-//! Goal: wherever the filter dies, or a system call of its fails, the next run puts it right. Method: strace kills it at, or fails,
-//! the n-th call of each kind that changes a file, for n from 1 until a run gets through; then the outputs of the next run are
-//! compared with those of a run that nobody disturbed. Stores to the mapped log are no system calls: random kills meet those.
+//! Goal: wherever the filter dies, or a system call of its fails, the next run puts it right. Method: strace kills it
+//! at, or fails, the n-th call of each kind that changes a file, for n from 1 until a run gets through; then the
+//! outputs of the next run are compared with those of a run that nobody disturbed. Stores to the mapped log are no
+//! system calls: random kills meet those.
 
 mod filter;
 

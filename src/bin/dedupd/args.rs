@@ -14,8 +14,8 @@ use crate::quantity::{durability, duration, nonzero_duration, nonzero_size, wind
 
 /// Makes each event count once: reads events as lines of JSON and writes those whose ID was not seen within the window.
 ///
-/// Output lines are the input lines, byte for byte and in order. Only provable duplicates are dropped: a line that cannot
-/// be judged is passed on and counted, unless told otherwise.
+/// Output lines are the input lines, byte for byte and in order. Only provable duplicates are dropped: a line that
+/// cannot be judged is passed on and counted, unless told otherwise.
 #[derive(Debug, Parser)]
 #[command(
     name = "dedupd",
@@ -48,8 +48,8 @@ pub enum Command {
 /// Where the ID stands, and what else makes a fingerprint.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
-    /// Where the event ID stands: a member (id), a dotted path (data.id), a JSON Pointer (/data/items/0/id), or @line for
-    /// the whole line. a|b takes the first that is present; several --key make a composite.
+    /// Where the event ID stands: a member (id), a dotted path (data.id), a JSON Pointer (/data/items/0/id), or @line
+    /// for the whole line. a|b takes the first that is present; several --key make a composite.
     #[arg(short, long = "key", value_name = "PATH", default_value = "id", help_heading = "Events")]
     pub key: Vec<String>,
 
@@ -132,8 +132,9 @@ pub struct FilterArgs {
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "Bad lines")]
     pub on_missing: Option<BadArg>,
 
-    /// Read files on past their end as they grow; one that is not there is waited for. A file that was renamed is read to
-    /// its end, then the new one of its name; one that was truncated, from its start. Several take turns, line by line.
+    /// Read files on past their end as they grow; one that is not there is waited for. A file that was renamed is read
+    /// to its end, then the new one of its name; one that was truncated, from its start. Several take turns, line by
+    /// line.
     #[arg(long, help_heading = "Input and output")]
     pub follow: bool,
 
@@ -193,8 +194,8 @@ pub struct StateArgs {
     #[arg(short, long, value_name = "DIR", help_heading = "State")]
     pub state: Option<PathBuf>,
 
-    /// What the state survives. none: nothing new is kept. process: kill -9. interval=50ms: power loss too, but for so long.
-    /// power-loss: power loss, with a sync per commit.
+    /// What the state survives. none: nothing new is kept. process: kill -9. interval=50ms: power loss too, but for so
+    /// long. power-loss: power loss, with a sync per commit.
     #[arg(long, value_name = "LEVEL", value_parser = durability, default_value = "interval=50ms", requires = "state",
         help_heading = "State")]
     pub durability: dedupd::Durability,
@@ -204,26 +205,29 @@ pub struct StateArgs {
         help_heading = "State")]
     pub lock_timeout: Duration,
 
-    /// The most that the state may take on disk; when it is reached, --when-disk-full says what is done [default: no limit].
+    /// The most that the state may take on disk; when it is reached, --when-disk-full says what is done [default: no
+    /// limit].
     #[arg(long, value_name = "SIZE", value_parser = nonzero_size, requires = "state", help_heading = "State")]
     pub max_disk: Option<u64>,
 
-    /// What to do when the state cannot be kept any more. stop: what is out is committed as far as it can be. pass: go on from
-    /// memory, counted as bypassed, also when only the disk is full.
+    /// What to do when the state cannot be kept any more. stop: what is out is committed as far as it can be. pass: go
+    /// on from memory, counted as bypassed, also when only the disk is full.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "state", help_heading = "State")]
     pub when_state_fails: StateFailsArg,
 
-    /// What to do when a disk is full. block: wait for room. stop: all that is out is committed. pass: go on without recording,
-    /// counted as bypassed; for an output that is the same as stop [default: block with --state, else stop].
+    /// What to do when a disk is full. block: wait for room. stop: all that is out is committed. pass: go on without
+    /// recording, counted as bypassed; for an output that is the same as stop [default: block with --state, else
+    /// stop].
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "State")]
     pub when_disk_full: Option<WhenDiskFull>,
 
-    /// Go on behind the end of outputs that are there although the state has no position in them, or that were replaced.
+    /// Go on behind the end of outputs that are there although the state has no position in them, or that were
+    /// replaced.
     #[arg(long, requires = "state", help_heading = "State")]
     pub append: bool,
 
-    /// Refuse to run when this delivery mode cannot be given. Without it the strongest that inputs, state and outputs allow is
-    /// in force; the report names it. at-most-once only when it is asked for.
+    /// Refuse to run when this delivery mode cannot be given. Without it the strongest that inputs, state and outputs
+    /// allow is in force; the report names it. at-most-once only when it is asked for.
     #[arg(long, value_name = "MODE", value_enum, help_heading = "State")]
     pub delivery: Option<Delivery>,
 }

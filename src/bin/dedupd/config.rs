@@ -210,8 +210,8 @@ pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
     state_dir::open(builder, args)
 }
 
-/// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and so
-/// little that it does not matter should all of it be repeats.
+/// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and
+/// so little that it does not matter should all of it be repeats.
 fn ids_expected(args: &FilterArgs) -> usize {
     let by_size = inputs(&args.keys).iter().filter_map(Input::bytes).sum::<u64>() / BYTES_PER_LINE_USUAL;
     let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / 4 / BYTES_PER_RESERVED_ID);

@@ -1,7 +1,8 @@
 //! Durations and sizes as people write them: `1h30m`, `500ms`, `4GiB`, `forever`.
 //!
 //! Strict on purpose: a number without a unit, a unit that could be read in two ways, or units in an odd order are
-//! refused with a message that shows how to write it. `jiff` and `humantime` accept more than that, and know no `forever`.
+//! refused with a message that shows how to write it. `jiff` and `humantime` accept more than that, and know no
+//! `forever`.
 
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ pub fn show_durability(durability: Durability) -> String {
     }
 }
 
-/// Parses a size in bytes: a number, alone or with `B`, `kB` to `TB` (powers of 1000) or `KiB` to `TiB` (powers of 1024).
+/// Parses a size in bytes: a number, alone or with `B`, `kB` to `TB` (powers of 1000) or `KiB` to `TiB` (powers of
+/// 1024).
 pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit, rest) = number_and_unit(text)?;
     if !rest.is_empty() {

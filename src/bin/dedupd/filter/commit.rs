@@ -1,13 +1,15 @@
-//! When ids become seen for good: after their lines are out, and, for a regular file, after those are as safe as the ids
-//! will be.
+//! When ids become seen for good: after their lines are out, and, for a regular file, after those are as safe as the
+//! ids will be.
 //!
-//! The lines of a batch may be in a pipe or in a file's page cache when its ids are appended to the log. To survive the death
-//! of the process that is enough. To survive a power cut a file must be on disk before the frame that refers to it: an id
-//! whose line is gone would be an event lost. A sync per batch is what `power-loss` means; with `interval` batches are
-//! collected for that long, then the files are synced once, then each batch becomes a frame with its own positions. They
-//! are not merged into one: each frame is whole by itself, so any number of them may be what a crash leaves.
+//! The lines of a batch may be in a pipe or in a file's page cache when its ids are appended to the log. To survive
+//! the death of the process that is enough. To survive a power cut a file must be on disk before the frame that refers
+//! to it: an id whose line is gone would be an event lost. A sync per batch is what `power-loss` means; with
+//! `interval` batches are collected for that long, then the files are synced once, then each batch becomes a frame
+//! with its own positions. They are not merged into one: each frame is whole by itself, so any number of them may be
+//! what a crash leaves.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use dedupd::{Deduplicator, Error, Fingerprint, LogError, Progress, Reservation, ReserveVerdict, Timestamp};
 
 use super::control::lock;
-use super::output::Outputs;
+use super::output::{Output, Outputs, sync};
 use super::room::Room;
 use crate::config::WhenDiskFull;
 use crate::exit::Failure;
@@ -123,15 +125,16 @@ impl<'a> Commits<'a> {
         self.out
     }
 
-    pub fn is_waiting(&self) -> bool {
-        !self.pending.is_empty()
+    /// Whether batches may wait for each other.
+    pub fn collects(&self) -> bool {
+        matches!(self.at, CommitAt::Within(_))
     }
 
     /// Commits the batches that were out when `out` of them were, and are not committed yet.
     pub fn synced(&mut self, out: u64, alarm: &Alarm) -> Result<(), Failure> {
         let newer = usize::try_from(self.out - out).unwrap_or(usize::MAX);
         self.commit_first(self.pending.len().saturating_sub(newer))?;
-        if let (CommitAt::Within(interval), true) = (self.at, self.is_waiting()) {
+        if let (CommitAt::Within(interval), true) = (self.at, !self.pending.is_empty()) {
             alarm.set(interval);
         }
         Ok(())
@@ -143,8 +146,8 @@ impl<'a> Commits<'a> {
         (self.ids, self.times) = (0, NO_TIMES);
     }
 
-    /// Whether events of these times can wait beside those that do. A repeat of one that waits is called a duplicate, so in
-    /// event time all of them must be within one window.
+    /// Whether events of these times can wait beside those that do. A repeat of one that waits is called a duplicate,
+    /// so in event time all of them must be within one window.
     pub fn fits(&self, times: (Timestamp, Timestamp)) -> bool {
         let (first, last) = (self.times.0.min(times.0), self.times.1.max(times.1));
         self.pending.is_empty() || last.saturating_since(first) < self.dedup.window()
@@ -207,6 +210,49 @@ impl<'a> Commits<'a> {
         }
         self.room.found("the state");
         Ok(true)
+    }
+}
+
+/// Batches that are out and wait for a sync.
+#[derive(Debug)]
+pub struct Unfinished {
+    pub files: Vec<Unsynced>,
+    out: u64,
+}
+
+impl Unfinished {
+    pub fn new(outputs: &Outputs, commits: &Commits<'_>) -> Self {
+        let unsynced = |(number, output): (usize, &Output)| {
+            let (file, writes) = output.unsynced()?;
+            Some(Unsynced { number, file, writes, name: output.name() })
+        };
+        Self { files: outputs.all().enumerate().filter_map(unsynced).collect(), out: commits.out() }
+    }
+
+    /// Commits those batches, once all files are synced.
+    pub fn finish(&self, outputs: &mut Outputs, commits: &mut Commits<'_>, alarm: &Alarm) -> Result<(), Failure> {
+        for unsynced in &self.files {
+            outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
+        }
+        commits.synced(self.out, alarm)
+    }
+}
+
+/// A file that is to be synced.
+#[derive(Debug)]
+pub struct Unsynced {
+    /// Which output this is.
+    number: usize,
+    file: std::io::Result<File>,
+    writes: u64,
+    name: String,
+}
+
+impl Unsynced {
+    /// Puts it on disk; with no lock held, as it may take long.
+    pub fn sync(&mut self) -> Result<(), Failure> {
+        let file = std::mem::replace(&mut self.file, Err(std::io::ErrorKind::NotFound.into()));
+        sync(file, &self.name)
     }
 }
 

@@ -15,8 +15,8 @@ use crate::exit::Failure;
 pub struct Control {
     /// Read no more. Written by the signal thread and by a worker that failed, read by the reader; orders nothing else.
     stop: AtomicBool,
-    /// Reopen the outputs. Written by the signal thread, taken by the writer. With fences, so that it is not overlooked by
-    /// both: who asks finds the writer free, or whoever has it finds this when they leave it.
+    /// Reopen the outputs. Written by the signal thread, taken by the writer. With fences, so that it is not
+    /// overlooked by both: who asks finds the writer free, or whoever has it finds this when they leave it.
     reopen: AtomicBool,
     /// Gets the reader out of its wait.
     waker: Waker,

@@ -32,9 +32,12 @@ impl Delivery {
                 Err(Failure::usage(format!("--delivery exactly-once cannot be given: {obstacle}")))
             }
             (Some(Self::AtMostOnce), _) if state.is_none() => Err(Failure::usage(
-                "--delivery at-most-once cannot be given: without --state, or with --durability none, what was delivered is \
-                 not known after a crash",
+                "--delivery at-most-once cannot be given: without --state, or with --durability none, what was delivered \
+                 is not known after a crash",
             )),
+            (Some(Self::AtMostOnce), Some(_)) if passes(config) => {
+                Err(Failure::usage(format!("--delivery at-most-once cannot be given: {PASSES}")))
+            }
             (Some(Self::AtMostOnce), _) => Ok(Self::AtMostOnce),
             (_, Some(_)) => Ok(Self::AtLeastOnce),
         }
@@ -57,11 +60,11 @@ impl fmt::Display for Delivery {
 
 /// What stands between these files and exactly-once.
 fn obstacle(config: &Config, state: Option<&State>) -> Option<String> {
-    let Some(state) = state else {
+    if state.is_none() {
         return Some("it needs --state, and a durability other than none".to_owned());
-    };
-    if state.passes_on_failure || config.when_disk_full == WhenDiskFull::Pass {
-        return Some("--when-state-fails pass and --when-disk-full pass go on without recording".to_owned());
+    }
+    if passes(config) {
+        return Some(PASSES.to_owned());
     }
     let stream = config.inputs.iter().find(|input| match input {
         Input::Stdin => true,
@@ -78,7 +81,14 @@ fn obstacle(config: &Config, state: Option<&State>) -> Option<String> {
     stream.map(|path| format!("{} is no regular file, so it cannot be cut back", path.display()))
 }
 
+/// Whether events may come out that are recorded nowhere.
+fn passes(config: &Config) -> bool {
+    config.when_disk_full == WhenDiskFull::Pass || config.state.is_some_and(|state| state.passes_on_failure)
+}
+
 /// What is not there yet will be one.
 fn is_file(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |about| about.is_file())
 }
+
+const PASSES: &str = "--when-state-fails pass and --when-disk-full pass go on without recording";

@@ -40,8 +40,8 @@ impl Followed {
         self.read += bytes as u64;
     }
 
-    /// Whoever wrote to a file that was renamed may go on with it for a while: it has ended when the new file of its name
-    /// is written to. An empty one has nothing to read, so nothing is missed by waiting.
+    /// Whoever wrote to a file that was renamed may go on with it for a while: it has ended when the new file of its
+    /// name is written to. An empty one has nothing to read, so nothing is missed by waiting.
     pub fn at_end(&self, file: &File) -> io::Result<AtEnd> {
         let bytes = file.metadata()?.len();
         if bytes != self.read {

@@ -28,6 +28,7 @@ mod routes;
 mod signals;
 mod source;
 mod start;
+mod stop;
 mod track;
 mod warn;
 mod watch;
@@ -55,7 +56,8 @@ use self::report::{Kept, Report};
 use self::signals::Answer;
 use self::source::Sources;
 use self::start::Started;
-use self::write::{Stop, Writer};
+use self::stop::Stop;
+use self::write::Writer;
 use crate::config::{Config, Input};
 use crate::exit::{Exit, Failure, cause};
 use crate::log::print;
@@ -103,8 +105,8 @@ pub struct Run<'a> {
     handoff: Handoff<Chunk>,
     /// Never waited for: the hand-off gives its role to one thread at a time.
     reader: Mutex<Reader>,
-    /// Its role, too, is one thread's at a time; the signal thread takes it when nobody has it, and the committing thread may
-    /// wait for it, and have it waited for.
+    /// Its role, too, is one thread's at a time; the signal thread takes it when nobody has it, and the committing
+    /// thread may wait for it, and have it waited for.
     writer: Mutex<Writer<'a>>,
     control: Arc<Control>,
     /// What was found at the start.
@@ -153,8 +155,8 @@ impl Run<'_> {
         self.end()
     }
 
-    /// Does a thread's part. When it panics, which was told where it happened, everybody ends: the others may wait for this
-    /// thread, or for input that never comes.
+    /// Does a thread's part. When it panics, which was told where it happened, everybody ends: the others may wait for
+    /// this thread, or for input that never comes.
     fn guard(&self, part: impl FnOnce()) {
         if panic::catch_unwind(AssertUnwindSafe(part)).is_err() {
             self.give_up(Failure::panic().into());
@@ -211,7 +213,7 @@ impl Run<'_> {
     fn commit_when_due(&self) {
         while self.control.alarm.wait() {
             let mut commit = lock(&self.writer).begin_commit();
-            let synced = commit.files.iter_mut().try_for_each(write::Unsynced::sync);
+            let synced = commit.files.iter_mut().try_for_each(commit::Unsynced::sync);
             let mut writer = lock(&self.writer);
             let finished = match synced {
                 Ok(()) => writer.finish_commit(&commit),

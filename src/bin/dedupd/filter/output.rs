@@ -88,8 +88,8 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the lines of `buffer` that stand at `runs`. When that fails, no half line stays in a regular file, and the error
-    /// tells of whole lines.
+    /// Writes the lines of `buffer` that stand at `runs`. When that fails, no half line stays in a regular file, and
+    /// the error tells of whole lines.
     pub fn write_lines(&mut self, buffer: &[u8], runs: &[Range<usize>], room: &mut Room) -> Result<(), SinkError> {
         match self.try_lines(buffer, runs) {
             Ok(()) => Ok(()),

@@ -227,8 +227,8 @@ impl Reader {
         }
     }
 
-    /// Opens the next input when none is open, and reads once. When that fails while the chunk has something to pass on,
-    /// the failure waits.
+    /// Opens the next input when none is open, and reads once. When that fails while the chunk has something to pass
+    /// on, the failure waits.
     fn step(&mut self, chunk: &mut Chunk, has_some: bool) -> Result<Step, Failure> {
         match self.read(chunk) {
             Err(failure) if has_some => {

@@ -29,7 +29,8 @@ pub struct Report {
     /// The same by reason.
     bad_reasons: BadReasons,
     late: u64,
-    /// Events whose time was further ahead of the clock than allowed. They are judged, and counted as what they are too.
+    /// Events whose time was further ahead of the clock than allowed. They are judged, and counted as what they are
+    /// too.
     future: u64,
     /// Events that could not be judged because the set was full.
     refused: u64,
@@ -46,7 +47,8 @@ pub struct Report {
     blank: u64,
     /// Newlines that were written and not read.
     newlines_added: u64,
-    /// Followed files that were replaced by another of their name, and such that were truncated and read from the start.
+    /// Followed files that were replaced by another of their name, and such that were truncated and read from the
+    /// start.
     inputs_replaced: u64,
     inputs_truncated: u64,
     /// None is for ever.

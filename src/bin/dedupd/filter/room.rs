@@ -28,7 +28,8 @@ impl Room {
         self.policy
     }
 
-    /// Waits a while before another try, each time longer. False when that is not wanted, or somebody wants the run to end.
+    /// Waits a while before another try, each time longer. False when that is not wanted, or somebody wants the run to
+    /// end.
     pub fn wait(&mut self, what: &str) -> bool {
         if self.policy != WhenDiskFull::Block || self.control.is_stopping() {
             return false;

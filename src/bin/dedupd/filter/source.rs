@@ -108,8 +108,8 @@ impl Sources {
         }
     }
 
-    /// The file that was read as `path` when reading stopped, has got another name in its directory since, and was not read
-    /// to its end.
+    /// The file that was read as `path` when reading stopped, has got another name in its directory since, and was not
+    /// read to its end.
     fn unfinished(&self, path: &Path) -> Option<PathBuf> {
         let here = |about: &fs::Metadata| self.recorded.get(&SourcePosition::name(&Identity::of(about)));
         let name = absolute(path)?;
@@ -122,7 +122,7 @@ impl Sources {
 }
 
 fn changed(path: &Path, why: &str) -> Failure {
-    let what = "it is not read, as lines would be lost or come twice. Bring back what was there, or have it read from its start \
-                as another file: cp it, and mv the copy over it";
+    let what = "it is not read, as lines would be lost or come twice. Bring back what was there, or have it read from \
+                its start as another file: cp it, and mv the copy over it";
     Failure::new(Exit::NoInput, "input_changed", format!("{} {why}: {what}", path.display()))
 }

@@ -1,8 +1,8 @@
 //! The outputs at the start: new ones, or those that a state has positions in.
 //!
-//! First all files are looked at, then they are changed: a run that is refused leaves them alone. What was written behind
-//! a position comes again when the inputs are files, so it is cut off. From a pipe it does not: those lines stay, and the ids
-//! in them are committed now, as the process that wrote them did not live to do it.
+//! First all files are looked at, then they are changed: a run that is refused leaves them alone. What was written
+//! behind a position comes again when the inputs are files, so it is cut off. From a pipe it does not: those lines
+//! stay, and the ids in them are committed now, as the process that wrote them did not live to do it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -89,7 +89,8 @@ fn commit_lines(config: &Config, dedup: &Deduplicator, path: &Path, offset: u64)
     Ok(ids)
 }
 
-/// Fills `chunk` with whole lines. Memory grows with the longest line that is there, of which most are cut off elsewhere.
+/// Fills `chunk` with whole lines. Memory grows with the longest line that is there, of which most are cut off
+/// elsewhere.
 fn fill(file: &mut File, chunk: &mut Chunk, tail: &mut Vec<u8>) -> io::Result<bool> {
     chunk.reset(CHUNK_BYTES);
     chunk.append(tail);

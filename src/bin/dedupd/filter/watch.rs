@@ -38,8 +38,8 @@ pub fn watch(run: &Run<'_>, config: &Config, ended: &Receiver<()>) {
     }
 }
 
-/// After how long progress is shown: at once when asked for; after a while when somebody looks at standard error and the
-/// events go elsewhere; else never.
+/// After how long progress is shown: at once when asked for; after a while when somebody looks at standard error and
+/// the events go elsewhere; else never.
 fn progress_delay(config: &Config) -> Option<Duration> {
     let watched = std::io::stderr().is_terminal() && (config.output.is_some() || !std::io::stdout().is_terminal());
     match config.reporting.progress {

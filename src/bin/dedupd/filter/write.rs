@@ -1,6 +1,5 @@
 //! The decide and write role: verdicts, delivery, then the commit. One thread at a time, chunks in input order.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
@@ -11,17 +10,18 @@ use dedupd::{
 
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
-use super::commit::{CommitAt, Commits, Out};
+use super::commit::{CommitAt, Commits, Out, Unfinished};
 use super::control::{Control, lock};
 use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
-use super::output::{Output, Outputs, sync};
+use super::output::Outputs;
 use super::place::Place;
 use super::room::Room;
 use super::routes::{Routes, lines_out};
+use super::stop::Stop;
 use super::warn::Warnings;
 use crate::config::{Action, Config};
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Exit, Failure};
 
 pub struct Writer<'a> {
     config: &'a Config,
@@ -43,45 +43,6 @@ pub struct Writer<'a> {
     in_long_line: bool,
     /// All that is out is committed, or waits for it. Not so in the midst of a batch, and after one that failed.
     is_settled: bool,
-}
-
-/// Batches that are out and wait for a sync.
-#[derive(Debug)]
-pub struct Unfinished {
-    pub files: Vec<Unsynced>,
-    out: u64,
-}
-
-/// A file that is to be synced.
-#[derive(Debug)]
-pub struct Unsynced {
-    /// Which output this is.
-    number: usize,
-    file: std::io::Result<File>,
-    writes: u64,
-    name: String,
-}
-
-impl Unsynced {
-    /// Puts it on disk; with no lock held, as it may take long.
-    pub fn sync(&mut self) -> Result<(), Failure> {
-        let file = std::mem::replace(&mut self.file, Err(std::io::ErrorKind::NotFound.into()));
-        sync(file, &self.name)
-    }
-}
-
-/// Why writing ends.
-#[derive(Debug)]
-pub enum Stop {
-    /// Nobody reads standard output any more.
-    ReaderGone,
-    Failed(Failure),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
 }
 
 impl<'a> Writer<'a> {
@@ -120,8 +81,8 @@ impl<'a> Writer<'a> {
         written
     }
 
-    /// Records that a followed file was begun, before anything of it is out: should the process die before the first commit,
-    /// and the file be renamed before the next start, it is known to be ours.
+    /// Records that a followed file was begun, before anything of it is out: should the process die before the first
+    /// commit, and the file be renamed before the next start, it is known to be ours.
     fn record_opening(&mut self, chunk: &Chunk) -> Result<(), Failure> {
         let mut progress = Progress::new();
         self.places[chunk.input].advance(&[], chunk.offset, 0, &mut progress);
@@ -174,10 +135,7 @@ impl<'a> Writer<'a> {
 
     /// Commits what has been synced.
     pub fn finish_commit(&mut self, commit: &Unfinished) -> Result<(), Stop> {
-        for unsynced in &commit.files {
-            self.outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
-        }
-        self.commits.synced(commit.out, &self.control.alarm)?;
+        commit.finish(&mut self.outputs, &mut self.commits, &self.control.alarm)?;
         self.publish();
         Ok(())
     }
@@ -189,11 +147,7 @@ impl<'a> Writer<'a> {
 
     /// What is to be synced before all that is out now can be committed.
     pub fn begin_commit(&self) -> Unfinished {
-        let unsynced = |(number, output): (usize, &Output)| {
-            let (file, writes) = output.unsynced()?;
-            Some(Unsynced { number, file, writes, name: output.name() })
-        };
-        Unfinished { files: self.outputs.all().enumerate().filter_map(unsynced).collect(), out: self.commits.out() }
+        Unfinished::new(&self.outputs, &self.commits)
     }
 
     fn write_lines(&mut self, chunk: &Chunk) -> Result<(), Stop> {
@@ -244,8 +198,8 @@ impl<'a> Writer<'a> {
         Batch { lines: first_line..end, ids: first_id..id }
     }
 
-    /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking again
-    /// would be about events that are older than those that came after them.
+    /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking
+    /// again would be about events that are older than those that came after them.
     fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
         self.make_way(chunk, batch)?;
         let mut reserved = match self.reserve(chunk, batch) {
@@ -272,6 +226,9 @@ impl<'a> Writer<'a> {
 
     /// In event time, commits what waits when it is too far from this batch to wait beside it.
     fn make_way(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Failure> {
+        if chunk.timed.is_empty() || !self.commits.collects() {
+            return Ok(());
+        }
         let events = chunk.timed.get(batch.ids.clone()).unwrap_or_default();
         let widen =
             |times: (Timestamp, Timestamp), event: &(_, Timestamp)| (times.0.min(event.1), times.1.max(event.1));
@@ -296,11 +253,11 @@ impl<'a> Writer<'a> {
         {
             let out = lines_out(chunk, batch, verdicts, self.config.policy, Target::Rejects, &error).count();
             self.books.diverted = before.diverted + out as u64;
-            return Err(stop(rejects, error));
+            return Err(Stop::by(rejects, error));
         }
         if let Some(duplicates) = &mut self.outputs.duplicates {
             let written = duplicates.write_lines(bytes, &self.routes.duplicates, room);
-            written.map_err(|error| stop(duplicates, error))?;
+            written.map_err(|error| Stop::by(duplicates, error))?;
         }
         Ok(())
     }
@@ -403,7 +360,7 @@ impl<'a> Writer<'a> {
         };
         let Some(target) = target else { return Ok(()) };
         let Err(error) = target.write_part(chunk.bytes(), first, &mut self.commits.room) else { return Ok(()) };
-        let stop = stop(target, error);
+        let stop = Stop::by(target, error);
         // The line was counted when it began; it is not out whole.
         self.books.take_back(self.long_line);
         Err(stop)
@@ -425,7 +382,7 @@ impl<'a> Writer<'a> {
         }
         self.books.in_flight += self.books.delivered - delivered;
         (self.books.delivered, self.books.passed, self.books.diverted) = (delivered, passed, before.diverted);
-        stop(&self.outputs.output, error)
+        Stop::by(&self.outputs.output, error)
     }
 
     fn warn_bad(&mut self, chunk: &Chunk, line: usize, reason: BadReason) {
@@ -455,17 +412,5 @@ fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
         Some(Durability::Interval(interval)) => CommitAt::Within(interval),
         Some(Durability::PowerLoss) => CommitAt::Synced,
         _ => CommitAt::Once,
-    }
-}
-
-fn stop(target: &Output, error: SinkError) -> Stop {
-    match error {
-        SinkError::Io { source, .. } if target.is_stdout() && source.kind() == std::io::ErrorKind::BrokenPipe => {
-            Stop::ReaderGone
-        }
-        SinkError::Io { source, .. } => {
-            Failure::new(Exit::Io, "output", format!("cannot write {} on: {}", target.name(), cause(&source))).into()
-        }
-        other => Failure::new(Exit::Io, other.code(), format!("{}: {other}", target.name())).into(),
     }
 }
