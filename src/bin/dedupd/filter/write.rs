@@ -41,8 +41,6 @@ pub struct Writer<'a> {
     long_line: Action,
     /// Its end has not come yet.
     in_long_line: bool,
-    /// All that is out is committed, or waits for it. Not so in the midst of a batch, and after one that failed.
-    is_settled: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -62,7 +60,6 @@ impl<'a> Writer<'a> {
             routes: Routes::default(),
             long_line: Action::Pass,
             in_long_line: false,
-            is_settled: true,
         }
     }
 
@@ -114,10 +111,11 @@ impl<'a> Writer<'a> {
         committed
     }
 
-    /// Records where the outputs are, once all that is in them is committed.
+    /// Records where the outputs are, when no batch is under way. Positions that stand in each commit are recorded there
+    /// alone while lines are written: after a batch that failed the outputs hold what is not committed.
     fn record_positions(&mut self) -> Result<(), Failure> {
         let mut progress = Progress::new();
-        if self.is_settled && !self.in_long_line {
+        if !self.in_long_line {
             self.outputs.positions(&mut progress)?;
         }
         if progress.is_empty() {
@@ -209,7 +207,6 @@ impl<'a> Writer<'a> {
             }
             reserved => reserved.ok(),
         };
-        self.is_settled = false;
         if self.config.delivery == Delivery::AtMostOnce
             && let Some(reserved) = &mut reserved
         {
@@ -220,7 +217,6 @@ impl<'a> Writer<'a> {
             reserved.as_ref().map_or_else(Vec::new, |reserved| self.repeats_that_extend(chunk, batch, reserved));
         let progress = self.progress_behind(chunk, batch)?;
         self.commits.take(Out { reservation: reserved, progress, repeats }, &mut self.outputs, &self.control.alarm)?;
-        self.is_settled = true;
         Ok(())
     }
 
@@ -338,13 +334,11 @@ impl<'a> Writer<'a> {
             self.places[chunk.input].lines_before += 1;
         }
         self.books.bytes += chunk.bytes().len() as u64;
-        self.is_settled = false;
         self.deliver_part(chunk, first)?;
         let mut progress = Progress::new();
         let place = &mut self.places[chunk.input];
         place.advance(chunk.bytes(), chunk.offset + chunk.bytes().len() as u64, 0, &mut progress);
-        self.is_settled = !self.in_long_line;
-        if self.keeps_positions && self.is_settled {
+        if self.keeps_positions && !self.in_long_line {
             self.outputs.positions(&mut progress)?;
             let out = Out { reservation: None, progress, repeats: Vec::new() };
             self.commits.take(out, &mut self.outputs, &self.control.alarm)?;
