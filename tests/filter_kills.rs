@@ -250,17 +250,25 @@ fn kill_pipe(level: &'static str, delivery: &'static str, to_file: bool, salt: u
     audit(&out, ids, killed, to_file, delivery);
 }
 
+/// How many lines there are of each ID, and how many that are not whole.
+fn audit_counts(out: &Path) -> HashMap<u64, usize> {
+    let text = std::fs::read_to_string(out).expect("an output");
+    let mut counts = HashMap::new();
+    for line in text.split_inclusive('\n') {
+        let event = serde_json::from_str::<serde_json::Value>(line).ok().filter(|_| line.ends_with('\n'));
+        let id = event.map_or(TORN, |event| event["id"].as_u64().expect("an ID"));
+        *counts.entry(id).or_default() += 1;
+    }
+    counts
+}
+
+/// Of what is no whole line.
+const TORN: u64 = u64::MAX;
+
 /// Every line at least once, or at most; not twice when the output is a file of the filter's own, and few otherwise.
 fn audit(out: &Path, ids: u64, killed: usize, to_file: bool, delivery: &str) {
-    let text = std::fs::read_to_string(out).expect("an output");
-    let mut counts: HashMap<u64, usize> = HashMap::new();
-    let mut torn = 0;
-    for line in text.split_inclusive('\n') {
-        match line.ends_with('\n').then(|| serde_json::from_str::<serde_json::Value>(line).ok()).flatten() {
-            Some(event) => *counts.entry(event["id"].as_u64().expect("an ID")).or_default() += 1,
-            None => torn += 1,
-        }
-    }
+    let mut counts = audit_counts(out);
+    let torn = counts.remove(&TORN).unwrap_or(0);
     let missing: Vec<u64> = (0..ids).filter(|id| !counts.contains_key(id)).collect();
     let twice = counts.values().filter(|count| **count > 1).count();
     eprintln!("{killed} kills: {twice} lines came twice, {torn} were torn, {} are lost", missing.len());
@@ -288,6 +296,31 @@ fn from_a_pipe_to_a_file_every_line_comes_once() {
 fn from_a_pipe_to_a_pipe_no_line_is_lost() {
     kill_pipe("process", "at-least-once", false, 8);
     kill_pipe("interval=50ms", "at-least-once", false, 9);
+}
+
+#[test]
+fn from_files_to_standard_output_that_is_a_file_no_line_is_lost() {
+    let mut random = Random::new(13);
+    let dir = dir();
+    let [state, input, out] = ["state", "in", "out"].map(|name| dir.path().join(name));
+    let ids = 100_000;
+    let lines: String = (0..ids).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    std::fs::write(&input, lines).expect("written");
+    let start = || {
+        let appended = std::fs::File::options().append(true).create(true).open(&out).expect("open");
+        let mut command = dedupd(["-q", "--durability", "interval=2ms", "--state"]);
+        command.arg(&state).arg("--input").arg(&input).stdout(appended).spawn().expect("the binary starts")
+    };
+    let mut killed = 0;
+    for _ in 0..kills() {
+        let mut child = start();
+        std::thread::sleep(Duration::from_micros(random.below(30_000)));
+        child.kill().expect("a child of ours");
+        killed += usize::from(!child.wait().expect("it ends").success());
+    }
+    assert!(start().wait().expect("it ends").success());
+    let counts = audit_counts(&out);
+    assert!((0..ids).all(|id| counts.contains_key(&id)), "lines are lost after {killed} kills");
 }
 
 #[test]
