@@ -241,20 +241,15 @@ impl Generations {
 
     /// Moves time to `front`, as far as it was before a restart.
     pub(super) fn restore_front(&self, front: i64) {
-        match self.limits.lateness {
-            None => self.observe_clock(front),
-            Some(lateness) => {
-                let mut ring = self.lock();
-                let back = front.saturating_sub(lateness);
-                if ring.front.is_none() {
-                    // What is restored may be as old as anything that is remembered.
-                    ring.label_all(self.slice_of(back.saturating_sub(self.limits.window)));
-                    ring.front = Some(front);
-                }
-                self.advance(&mut ring, front, back);
-                self.publish(&ring);
-            }
+        let mut ring = self.lock();
+        let back = front.saturating_sub(self.limits.lateness.unwrap_or(0));
+        if ring.front.is_none() {
+            // What is restored may be as old as anything that is remembered.
+            ring.label_all(self.slice_of(back.saturating_sub(self.limits.window)));
+            ring.front = Some(front);
         }
+        self.advance(&mut ring, front, back);
+        self.publish(&ring);
     }
 
     /// Event time: takes notice of an event's time, and tells its generations.
