@@ -24,7 +24,7 @@ pub(super) struct Outline {
     pub(super) header: SegmentHeader,
     is_sound: bool,
     /// Whether all of the header is as it was written, also where the page around it is not.
-    is_known: bool,
+    pub(super) is_known: bool,
     /// The highest sequence that counts in the segments before, as far as this one tells.
     limit: Option<u64>,
     /// Whether nobody knows what stood in it.

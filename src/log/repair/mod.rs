@@ -15,8 +15,10 @@
 //! Rejected: cutting the bad part out of its file (the bytes around a gap are the evidence for what was lost), and a
 //! flag in the format for a gap (every reader would have to know it for ever).
 
+mod copies;
 mod copy;
 mod damage;
+mod gap;
 mod mark;
 
 use crate::time::Timestamp;

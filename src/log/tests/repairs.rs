@@ -155,7 +155,8 @@ fn wear(files: &mut Files, random: &mut Seeded) {
     let to = (from + any(3_000)).min(bytes.len());
     match any(3) {
         0 => bytes[from] ^= 1 << any(8),
-        1 => bytes[from..to].fill(0),
+        // As disks do, in units that frames are aligned to.
+        1 => bytes[from & !7..to].fill(0),
         _ => bytes.truncate(from),
     }
 }
