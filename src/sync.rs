@@ -1,6 +1,6 @@
 //! The one door to atomics and locks that a model explores: `std`, or `loom` when built with `--cfg loom`.
 //!
-//! What two threads touch in the set and in the queue is imported from here, so that a model runs the code that ships and
+//! What two threads touch in the set, in the queue and in the log is imported from here, so that a model runs the code that ships and
 //! not a copy of it.
 
 #[cfg(loom)]
@@ -9,7 +9,7 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 #[cfg(all(loom, test))]
-pub(crate) use loom::{sync::Arc, thread};
+pub(crate) use loom::thread;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,

@@ -88,8 +88,8 @@ pub(crate) enum AppendError {
     /// See [`Poisoned`].
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
-    /// There is no room for another segment. The same append may succeed later.
-    #[error("no new segment can be prepared in {place}: make room there")]
+    /// There is no room for another segment, on disk or within the limit. The same append may succeed later.
+    #[error("no new segment can be prepared as {place}: make room for it")]
     NoSegment {
         place: String,
         #[source]

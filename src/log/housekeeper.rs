@@ -4,12 +4,13 @@
 //! segment will soon be wanted, so an idle log wakes nobody but for its interval.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{AppendError, Log};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+
+use super::{AppendError, Log, lock};
 
 /// Looks after a log until it is dropped, which joins its threads.
 #[derive(Debug)]
@@ -20,10 +21,13 @@ pub(crate) struct Housekeeper {
 }
 
 /// Wakes a thread that waits.
+///
+/// What there is to do stands under a lock, which who rings has released and who heard takes: so who heard either sees it,
+/// or is rung for again. Without that lock, a ring that finds an older one not heard yet would say nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     /// Rung and not heard yet. Written by those who ring, cleared by the one who hears; acquire and release, so that
-    /// what was done before the ringing is seen by the one who hears it.
+    /// what was done before the ring that set it is seen by the one who hears it.
     is_rung: AtomicBool,
     lock: Mutex<()>,
     heard: Condvar,
@@ -39,15 +43,25 @@ impl Bell {
             return;
         }
         // Whoever is between looking and waiting holds the lock, so the ring is not missed.
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(lock(&self.lock));
         self.heard.notify_all();
     }
 
     /// Waits for a ring, at most `timeout`.
     pub(crate) fn wait(&self, timeout: Duration) {
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = |_: &mut ()| !self.is_rung.swap(false, Ordering::AcqRel);
-        drop(self.heard.wait_timeout_while(guard, timeout, silent));
+        self.wait_while(timeout, || !self.is_rung.swap(false, Ordering::AcqRel));
+    }
+
+    fn wait_while(&self, timeout: Duration, is_silent: impl Fn() -> bool) {
+        let deadline = Instant::now() + timeout;
+        let mut guard = lock(&self.lock);
+        while is_silent() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            guard = self.heard.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
@@ -84,17 +98,16 @@ impl Drop for Housekeeper {
 }
 
 /// Rung once, heard by all: the housekeeper is to end.
-struct Ending(Arc<Bell>);
+pub(super) struct Ending(pub(super) Arc<Bell>);
 
 impl Ending {
-    fn is_near(&self) -> bool {
+    pub(super) fn is_near(&self) -> bool {
         self.0.is_rung.load(Ordering::Acquire)
     }
 
     /// Waits for the end, at most `timeout`.
-    fn wait(&self, timeout: Duration) {
-        let guard = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.0.heard.wait_timeout_while(guard, timeout, |()| !self.is_near()));
+    pub(super) fn wait(&self, timeout: Duration) {
+        self.0.wait_while(timeout, || !self.is_near());
     }
 }
 

@@ -9,8 +9,7 @@
 //! directory that a [`Disk`] is opened on, and keeps the secret. A [`Survey`] reads a log that may be another process's, and
 //! [`repair`] makes one that is refused one that opens.
 //!
-//! Locks are taken in this order: `upkeep`, then `writer`; `commit`, then `writer`. No lock but `upkeep` is held
-//! across I/O.
+//! Locks are taken in this order: `upkeep`, `commit`, `writer`. No lock but `upkeep` is held across I/O.
 #![doc = ""]
 #![doc = include_str!("../guide/log_format.md")]
 
@@ -21,8 +20,11 @@ mod fields;
 mod frame;
 mod header;
 mod housekeeper;
+#[cfg(all(loom, test))]
+mod models;
 mod recovery;
 mod repair;
+mod room;
 mod segment;
 mod storage;
 mod survey;
@@ -34,15 +36,16 @@ mod writer;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 use crate::time::Timestamp;
 
 use header::{PAGE_BYTES, Start};
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
-use segment::{Order, PrepareError};
+use room::Counted;
+use segment::{Order, PREPARE_NAME, PrepareError, Prepared};
 use upkeep::Upkeep;
 use writer::{Body, Piece, Segment, Writer};
 
@@ -70,6 +73,9 @@ pub(crate) struct Config {
     pub(crate) touch_ahead_bytes: u64,
     /// How often, at most, an upkeep looks whether another program has meddled with the files. Each sync looks, too.
     pub(crate) watch_every: Duration,
+    /// What all files of the log may take: the segments, the one that is prepared, what was moved aside. Segments become
+    /// smaller first, and then no new one is prepared. An open never fails for it: it takes two pages more then.
+    pub(crate) disk_bytes_max: Option<u64>,
 }
 
 impl Config {
@@ -81,6 +87,7 @@ impl Config {
             segment_bytes_max: 64 << 20,
             touch_ahead_bytes: 4 << 20,
             watch_every: Duration::from_secs(1),
+            disk_bytes_max: None,
         }
     }
 
@@ -111,7 +118,7 @@ pub(crate) struct Opening {
 
 /// A log that is open.
 pub(crate) struct Log {
-    storage: Arc<dyn Storage>,
+    storage: Counted,
     config: Config,
     writer: Mutex<Writer>,
     upkeep: Mutex<Upkeep>,
@@ -142,21 +149,13 @@ impl Log {
         mut replay: impl FnMut(Replayed<'_>),
     ) -> Result<(Self, Opening), OpenError> {
         let config = config.checked();
-        let mut recovered = recovery::recover(&*storage, &config.identity, &mut replay)?;
+        let counted = Counted::new(Arc::clone(&storage));
+        let storage = counted.map_err(|source| refused(&*storage, "list", "", source))?;
+        let mut recovered = recovery::recover(&storage, &config.identity, &mut replay)?;
         let number = recovered.next_number;
-        let start = Start::Resumes(recovered.place);
-        let order =
-            Order { number, start, is_recycled: false, bytes: config.segment_bytes_min, identity: config.identity };
-        let prepared = match order.prepare(&*storage) {
-            Err(PrepareError::Refused(_)) => {
-                recovered.make_room(&*storage);
-                order.prepare(&*storage)
-            }
-            prepared => prepared,
-        };
-        let name = header::name(number);
-        let segment = prepared.map_err(|error| refused(&*storage, "prepare", &name, error.into_source()))?;
-        recovered.tidy(&*storage)?;
+        let segment = first_segment(&storage, &config, &recovered)
+            .map_err(|error| refused(&storage, "prepare", &header::name(number), error.into_source()))?;
+        recovered.tidy(&storage)?;
         let Recovered { place, newest, row, loss, .. } = recovered;
         let newest_told = (newest != i64::MIN).then(|| Timestamp::from_nanos(newest));
         let opening = Opening { position: Position(place.sequence), newest: newest_told, loss };
@@ -204,6 +203,12 @@ impl Log {
         Position(self.synced.load(Ordering::Acquire))
     }
 
+    /// What all files of the log take on disk.
+    #[allow(dead_code, reason = "no statistics show it yet")]
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.storage.bytes()
+    }
+
     /// The latest engine time of any frame.
     pub(crate) fn newest(&self) -> Timestamp {
         Timestamp::from_nanos(lock(&self.writer).newest())
@@ -218,7 +223,10 @@ impl Log {
         if self.durable() >= position {
             return Ok(());
         }
-        let wanted = position.min(self.position()).0;
+        self.wait_synced(position.min(self.position()).0)
+    }
+
+    fn wait_synced(&self, wanted: u64) -> Result<(), Poisoned> {
         let mut commit = lock(&self.commit);
         loop {
             self.check_poison()?;
@@ -307,7 +315,7 @@ impl Log {
 
     /// Whether the file of `segment` is as it was made: it is not cut, renamed or removed yet.
     fn check_file(&self, segment: &Segment) -> Result<(), Poisoned> {
-        watch::check(&*self.storage, segment).map_err(|why| self.poison_with(why))
+        watch::check(&self.storage, segment).map_err(|why| self.poison_with(why))
     }
 
     fn bell(&self) -> &Bell {
@@ -342,6 +350,27 @@ impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (position, durable) = (self.position(), self.durable());
         f.debug_struct("Log").field("position", &position).field("durable", &durable).finish_non_exhaustive()
+    }
+}
+
+/// The segment that resumes after what was recovered. On a full disk, and over the limit, what holds nothing is given
+/// back first. When the limit leaves no room even so, it is as small as one can be: it fences off what was recovered.
+fn first_segment(storage: &Counted, config: &Config, recovered: &Recovered) -> Result<Prepared, PrepareError> {
+    let (number, start, identity) = (recovered.next_number, Start::Resumes(recovered.place), config.identity);
+    let least = config.segment_bytes_min;
+    let room = || storage.room(config.disk_bytes_max, PREPARE_NAME, least, least);
+    let bytes = room().or_else(|| {
+        recovered.make_room(storage);
+        room()
+    });
+    let bytes = bytes.unwrap_or(2 * PAGE_BYTES as u64);
+    let order = Order { number, start, is_recycled: false, bytes, identity };
+    match order.prepare(storage) {
+        Err(PrepareError::Refused(_)) => {
+            recovered.make_room(storage);
+            order.prepare(storage)
+        }
+        prepared => prepared,
     }
 }
 

@@ -57,10 +57,10 @@ impl Order {
     }
 
     fn open(&self, storage: &dyn Storage) -> io::Result<(&'static str, Opened)> {
-        if self.is_recycled {
-            return Ok((RECYCLED_NAME, storage.recycle(RECYCLED_NAME, self.bytes)?));
-        }
-        Ok((PREPARE_NAME, storage.create(PREPARE_NAME, self.bytes)?))
+        let name = name_before(self.is_recycled);
+        let opened =
+            if self.is_recycled { storage.recycle(name, self.bytes) } else { storage.create(name, self.bytes) };
+        Ok((name, opened?))
     }
 }
 
@@ -70,6 +70,11 @@ impl PrepareError {
             Self::Refused(source) | Self::Unsynced(source) => source,
         }
     }
+}
+
+/// The name of the file that becomes the next segment.
+pub(super) fn name_before(is_recycled: bool) -> &'static str {
+    if is_recycled { RECYCLED_NAME } else { PREPARE_NAME }
 }
 
 /// The name of a segment that is not ready.

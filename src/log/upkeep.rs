@@ -2,16 +2,18 @@
 //!
 //! All work with files but storing and syncing is done under the `upkeep` lock, one at a time.
 
-use std::sync::atomic::Ordering;
+use std::io;
 use std::time::Instant;
 
+use crate::sync::Ordering;
 use crate::time::Timestamp;
 
 use super::header::{self, Start};
 use super::recovery::cut_to;
-use super::segment::{Order, PrepareError, RECYCLED_NAME};
+use super::segment::{Order, PrepareError, RECYCLED_NAME, name_before};
+use super::storage::Storage as _;
 use super::writer::Body;
-use super::{AppendError, Log, Poisoned, RetireError, lock};
+use super::{AppendError, Config, Log, Poisoned, RetireError, lock};
 
 /// What the housekeeper holds while it works with files.
 pub(super) struct Upkeep {
@@ -27,7 +29,7 @@ impl Log {
     /// the pen, cuts sealed segments to what they use, and has an idle log carry the mark of its last sync.
     ///
     /// # Errors
-    /// [`AppendError::NoSegment`] when the disk is full, which an append would meet next; [`AppendError::Poisoned`].
+    /// [`AppendError::NoSegment`] when there is no room, which an append would meet next; [`AppendError::Poisoned`].
     pub(crate) fn maintain(&self) -> Result<(), AppendError> {
         self.watch()?;
         self.touch_ahead();
@@ -43,6 +45,7 @@ impl Log {
     /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
     pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
         let mut upkeep = lock(&self.upkeep);
+        self.follow_all_older(&upkeep, before)?;
         let mut retired = 0;
         while let Some(number) = self.aged_out(before) {
             self.check_poison()?;
@@ -62,24 +65,39 @@ impl Log {
         Ok(retired)
     }
 
+    /// The last segment with frames stays until a frame follows it. Where the limit leaves no room for a segment, none
+    /// could, and it would stay for ever: so a frame without records does, in the segment that the open has made.
+    fn follow_all_older(&self, upkeep: &Upkeep, before: Timestamp) -> Result<(), Poisoned> {
+        let least = self.config.segment_bytes_min;
+        let has_room = || self.room(upkeep, least, least).is_some();
+        let sequence = {
+            let mut writer = lock(&self.writer);
+            if !writer.is_all_older(before.as_nanos()) || !writer.has_room(&Body::empty()) || has_room() {
+                return Ok(());
+            }
+            self.check_poison()?;
+            let (newest, synced) = (writer.newest(), self.synced.load(Ordering::Acquire));
+            let result = writer.append(newest, synced, Body::empty());
+            result.map_err(|error| self.poison("write", &header::name(writer.active_number()), &error))?
+        };
+        self.wait_synced(sequence)
+    }
+
     /// Makes the next segment ready, when it is not.
     pub(super) fn prepare_next(&self) -> Result<(), AppendError> {
         let mut upkeep = lock(&self.upkeep);
         self.check_poison()?;
-        let bytes = match &*lock(&self.writer) {
+        let wanted = match &*lock(&self.writer) {
             writer if writer.next.is_some() => return Ok(()),
-            writer => writer.active_bytes().saturating_mul(2).min(self.config.segment_bytes_max),
+            writer => writer.active_bytes().saturating_mul(2),
         };
-        let order = Order {
-            number: upkeep.next_number,
-            start: Start::Follows,
-            is_recycled: upkeep.has_recycled,
-            bytes: bytes.max(self.config.segment_bytes_min),
-            identity: self.config.identity,
-        };
-        let name = header::name(order.number);
-        let mut next = order.prepare(&*self.storage).map_err(|error| match error {
-            PrepareError::Refused(source) => AppendError::NoSegment { place: self.storage.place(&name), source },
+        let (number, start, is_recycled) = (upkeep.next_number, Start::Follows, upkeep.has_recycled);
+        let name = header::name(number);
+        let no_segment = |source| AppendError::NoSegment { place: self.storage.place(&name), source };
+        let bytes = self.room_for_next(&upkeep, wanted).map_err(no_segment)?;
+        let order = Order { number, start, is_recycled, bytes, identity: self.config.identity };
+        let mut next = order.prepare(&self.storage).map_err(|error| match error {
+            PrepareError::Refused(source) => no_segment(source),
             PrepareError::Unsynced(source) => self.poison("sync", &name, &source).into(),
         })?;
         upkeep.next_number += 1;
@@ -89,6 +107,30 @@ impl Log {
         next.touched = ahead;
         lock(&self.writer).next = Some(next);
         Ok(())
+    }
+
+    /// The size of the next segment: twice the last one, within the limits of one segment and of all files. Files are cut
+    /// when that helps.
+    fn room_for_next(&self, upkeep: &Upkeep, wanted: u64) -> io::Result<u64> {
+        let Config { segment_bytes_min, segment_bytes_max, .. } = self.config;
+        let wanted = wanted.min(segment_bytes_max).max(segment_bytes_min);
+        let room = |least| self.room(upkeep, wanted, least);
+        if let Some(bytes) = room(wanted) {
+            return Ok(bytes);
+        }
+        self.cut_ready(upkeep);
+        room(segment_bytes_min).ok_or_else(|| {
+            let (taken, limit) = (self.storage.bytes(), self.config.disk_bytes_max.unwrap_or(u64::MAX));
+            let why = format!(
+                "the log takes {taken} bytes of the {limit} that it may take, and a segment takes {segment_bytes_min}: \
+                 raise that limit, or wait until older segments have aged out"
+            );
+            io::Error::new(io::ErrorKind::QuotaExceeded, why)
+        })
+    }
+
+    fn room(&self, upkeep: &Upkeep, wanted: u64, least: u64) -> Option<u64> {
+        self.storage.room(self.config.disk_bytes_max, name_before(upkeep.has_recycled), wanted, least)
     }
 
     /// Looks, now and then, whether another program has meddled with the files that are written to.
@@ -113,7 +155,11 @@ impl Log {
 
     /// Cuts sealed segments that are synced to the end. One that cannot be cut only takes more room.
     pub(super) fn cut_sealed(&self) {
-        let _upkeep = lock(&self.upkeep);
+        self.cut_ready(&lock(&self.upkeep));
+    }
+
+    /// The same, by who has the upkeep.
+    fn cut_ready(&self, _: &Upkeep) {
         let old_files = lock(&self.writer).take_old_files();
         drop(old_files);
         let synced = self.synced.load(Ordering::Acquire);
@@ -146,7 +192,7 @@ impl Log {
             }
             writer.newest()
         };
-        self.append_body(time, Body { bytes: &[], length: 0, crc: crc32c::crc32c(&[]) }).map(|_| ())
+        self.append_body(time, Body::empty()).map(|_| ())
     }
 
     /// The oldest segment, when it may go: the one after it must start with a frame that is on disk.

@@ -78,6 +78,13 @@ pub(super) struct Body<'a> {
     pub(super) crc: u32,
 }
 
+impl Body<'_> {
+    /// That of a frame without records.
+    pub(super) fn empty() -> Self {
+        Self { bytes: &[], length: 0, crc: crc32c::crc32c(&[]) }
+    }
+}
+
 impl Writer {
     pub(super) fn new(segment: Prepared, place: Place, newest: i64, sealed: Vec<Sealed>) -> Self {
         Self {
@@ -119,9 +126,9 @@ impl Writer {
         let Some(next) = self.next.take() else { return false };
         let old = std::mem::replace(&mut self.active, Active::new(next));
         let (number, last, newest, end) = (old.number, self.place.sequence, self.newest, old.end);
-        if let Some(first) = old.first {
-            self.sealed.push_back(Sealed { number, first, last, newest, end, is_cut: false });
-        }
+        // Also one without a frame: it goes after those before it, and before those after it.
+        let first = old.first.unwrap_or(last + 1);
+        self.sealed.push_back(Sealed { number, first, last, newest, end, is_cut: false });
         self.old_files.push(Arc::clone(&old.file));
         if old.end > old.sync_from {
             self.unsynced.push(old.piece(old.sync_from, old.end));
@@ -172,6 +179,11 @@ impl Writer {
     /// The first frame of the segment after the oldest sealed one.
     pub(super) fn second_first(&self) -> Option<u64> {
         self.sealed.get(1).map(|sealed| sealed.first).or(self.active.first)
+    }
+
+    /// Whether no frame follows those of the sealed segments, and all of those are older than `before`.
+    pub(super) fn is_all_older(&self, before: i64) -> bool {
+        self.active.first.is_none() && !self.sealed.is_empty() && self.newest < before
     }
 
     pub(super) fn active_number(&self) -> u64 {

@@ -38,9 +38,10 @@ struct State {
     sector_bytes: usize,
     random: u64,
     meanwhile: Option<Meanwhile>,
+    in_each_sync: Option<Meanwhile>,
 }
 
-/// Done while somebody looks at a file.
+/// Done while somebody waits for a call.
 type Meanwhile = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone, Default)]
@@ -63,6 +64,7 @@ impl Simulated {
             sector_bytes,
             random: 0x9e37_79b9_7f4a_7c15,
             meanwhile: None,
+            in_each_sync: None,
         })
     }
 
@@ -82,6 +84,12 @@ impl Simulated {
     /// Has `act` done once, while somebody looks at an open file.
     pub(crate) fn meanwhile(&self, act: impl Fn() + Send + Sync + 'static) {
         self.state().meanwhile = Some(Arc::new(act));
+    }
+
+    /// Has `act` done in each sync of a range, before it covers anything.
+    #[cfg(loom)]
+    pub(crate) fn in_each_sync(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.state().in_each_sync = Some(Arc::new(act));
     }
 
     /// Lets everything succeed again.
@@ -380,6 +388,10 @@ impl Pen for SimulatedFile {
 
 impl File for SimulatedFile {
     fn sync(&self, from: u64, to: u64) -> io::Result<()> {
+        let act = self.directory.state().in_each_sync.clone();
+        if let Some(act) = act {
+            act();
+        }
         self.synced(|inode, sector_bytes| {
             inode.sync(usize::try_from(from).unwrap(), usize::try_from(to).unwrap(), sector_bytes);
         })

@@ -66,11 +66,33 @@ fn live(simulated: &Simulated, world: &mut World) -> Option<()> {
     world.close(log).ok()
 }
 
+/// A life over its limit: everything ages out before there is room for another batch.
+fn starved(simulated: &Simulated, world: &mut World) -> Option<()> {
+    let (log, _, _) = open(simulated.clone(), tiny()).ok()?;
+    for time in 1..=3 {
+        world.append(&log, entry(time, 90)).ok()?;
+    }
+    world.close(log).ok()?;
+    let config = Config { segment_bytes_min: 12_288, disk_bytes_max: Some(24_000), ..tiny() };
+    let (log, _, _) = open(simulated.clone(), config).ok()?;
+    assert_ne!(append(&log, &entry(4, 256)).err()?.code(), "log_too_large");
+    world.retire(&log, 4).ok()?;
+    world.append(&log, entry(4, 256)).ok()?;
+    world.sync(&log).ok()?;
+    world.retire(&log, 5).ok()?;
+    world.append(&log, entry(5, 5)).ok()?;
+    world.close(log).ok()
+}
+
 fn calls() -> u64 {
+    calls_of(live, 5)
+}
+
+fn calls_of(life: Life, durable: usize) -> u64 {
     let simulated = Simulated::new(SECTOR_BYTES);
     let mut world = World::default();
-    live(&simulated, &mut world).unwrap();
-    assert_eq!(world.durable, 5);
+    life(&simulated, &mut world).unwrap();
+    assert_eq!(world.durable, durable);
     simulated.calls()
 }
 
@@ -93,8 +115,9 @@ fn check(left: &Simulated, world: &World, died: Died) -> Result<usize, String> {
 #[test]
 fn every_power_cut_leaves_a_prefix_with_all_that_was_durable() {
     let (mut states, mut cut_short) = (0_u64, 0_u64);
+    let lives = [(live as Life, 5), (careless, 3), (starved, 5)];
     for (life, call) in
-        [live as Life, careless].into_iter().flat_map(|life| (1..=calls()).map(move |call| (life, call)))
+        lives.into_iter().flat_map(|(life, durable)| (1..=calls_of(life, durable)).map(move |call| (life, call)))
     {
         let simulated = Simulated::new(SECTOR_BYTES);
         let mut world = World::default();

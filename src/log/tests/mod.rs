@@ -10,6 +10,7 @@ mod fault;
 mod group_commit;
 mod random;
 mod repairs;
+mod room;
 mod rules;
 mod surveys;
 mod watch;

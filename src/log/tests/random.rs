@@ -10,15 +10,19 @@ fn lives(seed: u64) {
     let mut simulated = Simulated::new(512);
     let (mut world, mut died, mut time) = (World::default(), Died::Killed, 0);
     for life in 0..LIVES {
-        let config = Config { segment_bytes_max: 8_192 << random.below(3), ..tiny() };
+        let disk_bytes_max = (random.below(3) == 0).then(|| 4_096 * random.below(20));
+        let config = Config { segment_bytes_max: 8_192 << random.below(3), disk_bytes_max, ..tiny() };
         if random.below(3) > 0 {
             simulated.fail_at(1 + random.below(60), fault(&mut random));
         }
-        if let Ok((log, _, entries)) = open(simulated.clone(), config) {
+        let before = taken(&simulated);
+        let opened = open(simulated.clone(), config);
+        assert_within(&simulated, config, before + 8_192);
+        if let Ok((log, _, entries)) = opened {
             let judged = world.judge(&entries, died);
             assert!(judged.is_ok(), "seed {seed}, life {life}: {judged:?}");
             world = world.reborn(judged.unwrap());
-            live(log, &mut world, &mut time, &mut random);
+            live(&simulated, log, &mut world, &mut time, &mut random);
         }
         let was_killed = random.below(2) == 0;
         // A failed sync leaves the page cache unlike the disk, and nothing that was not durable is promised any more.
@@ -40,10 +44,21 @@ fn assert_opens(simulated: &Simulated, world: &World, died: &mut Died, seed: u64
     assert!(judged.is_ok(), "seed {seed}, life {life}, {died:?}: {judged:?}");
 }
 
-fn live(log: Log, world: &mut World, time: &mut i64, random: &mut Seeded) {
+fn taken(simulated: &Simulated) -> u64 {
+    simulated.files().values().map(|bytes| bytes.len() as u64).sum()
+}
+
+/// No more is taken than the limit, or than before where that was more.
+fn assert_within(simulated: &Simulated, config: Config, before: u64) {
+    let (taken, limit) = (taken(simulated), config.disk_bytes_max.unwrap_or(u64::MAX));
+    assert!(taken <= before.max(limit), "{taken} bytes are taken, {before} before, and the limit is {limit}");
+}
+
+fn live(simulated: &Simulated, log: Log, world: &mut World, time: &mut i64, random: &mut Seeded) {
     for _ in 0..random.below(40) {
         *time += 1;
         let count = 1 + random.below(110);
+        let before = taken(simulated);
         let alright = match random.below(10) {
             0..5 => world.append(&log, entry(*time, u16::try_from(count).unwrap())).is_ok(),
             5 | 6 => world.sync(&log).is_ok(),
@@ -53,6 +68,10 @@ fn live(log: Log, world: &mut World, time: &mut i64, random: &mut Seeded) {
                 world.retire(&log, before).is_ok()
             }
         };
+        assert_within(simulated, log.config, before);
+        if !simulated.has_fault() {
+            assert_eq!(log.disk_bytes(), taken(simulated));
+        }
         // Mostly nobody goes on after an error; sometimes somebody does.
         if !alright && random.below(4) > 0 {
             break;

@@ -1,0 +1,150 @@
+//! What the log takes on disk, and the limit of that.
+
+use super::*;
+
+fn taken(simulated: &Simulated) -> u64 {
+    simulated.files().values().map(|bytes| bytes.len() as u64).sum()
+}
+
+fn limited(bytes: u64) -> Config {
+    Config { disk_bytes_max: Some(bytes), segment_bytes_max: 65_536, ..tiny() }
+}
+
+/// Appends batches of a third of the smallest segment until one is refused; the time of that one, and why.
+fn fill(log: &Log, from: i64) -> (i64, AppendError) {
+    (from..).find_map(|time| append(log, &entry(time, 80)).err().map(|error| (time, error))).unwrap()
+}
+
+#[test]
+fn segments_shrink_before_one_is_refused_and_what_ages_out_makes_room() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), limited(100_000)).unwrap().0;
+    let (refused, error) = fill(&log, 1);
+    assert!(error.is_retryable(), "{error}");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("of the 100000 that it may take") && why.contains("raise that limit"), "{why}");
+    // 8, 16 and 32 KiB; 64 would be next, and 40 are left of the limit, in whole pages.
+    let sizes: Vec<usize> = simulated.files().values().map(Vec::len).collect();
+    assert_eq!(sizes, [8_192, 16_384, 32_768, 40_960]);
+    assert_eq!((log.disk_bytes(), taken(&simulated)), (98_304, 98_304));
+
+    log.maintain().unwrap_err();
+    append(&log, &entry(refused, 80)).unwrap_err();
+    log.sync().unwrap();
+    assert_eq!(log.retire(Timestamp::from_nanos(5)).unwrap(), 1);
+    append(&log, &entry(refused, 80)).unwrap();
+    assert!(taken(&simulated) <= 100_000);
+    let times: Vec<_> = open(simulated.after_kill(), tiny()).unwrap().2.iter().map(|entry| entry.0).collect();
+    assert_eq!(times, (4..=refused).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_over_its_limit_opens_and_takes_batches_when_enough_has_aged_out() {
+    let simulated = Simulated::new(512);
+    let (log, _, _) = open(simulated.clone(), limited(100_000)).unwrap();
+    let mut world = World::default();
+    for time in 1..=40 {
+        world.append(&log, entry(time, 80)).unwrap();
+    }
+    world.close(log).unwrap();
+    let taken_before = taken(&simulated);
+    // The last segment must go, too, before there is room for a batch of this size.
+    let small = Config { segment_bytes_min: 16_384, ..limited(40_000) };
+    let (log, _, entries) = open(simulated.clone(), small).unwrap();
+    assert_eq!(entries, world.history);
+    assert_eq!(log.disk_bytes(), taken_before + 8_192, "two pages were added");
+    let mut world = world.reborn(40);
+    for before in 1..=40 {
+        assert!(append(&log, &entry(41, 500)).unwrap_err().is_retryable());
+        world.retire(&log, before).unwrap();
+        assert!(log.disk_bytes() <= taken_before + 8_192);
+    }
+    assert_eq!(open(simulated.after_kill(), small).unwrap().2.last(), Some(&entry(40, 80)));
+    assert_eq!(world.retire(&log, 41).unwrap(), 1);
+    world.append(&log, entry(41, 500)).unwrap();
+    world.append(&log, entry(42, 100)).unwrap();
+    world.sync(&log).unwrap();
+    world.retire(&log, 42).unwrap();
+    assert_eq!((log.disk_bytes(), log.disk_bytes() <= 40_000), (taken(&simulated), true));
+    let (_, opening, entries) = open(simulated.after_power_cut(&mut || false), tiny()).unwrap();
+    assert_eq!((opening.loss, entries), (None, vec![entry(41, 500), entry(42, 100)]));
+}
+
+#[test]
+fn a_log_without_frames_whose_files_leave_no_room_takes_batches_after_its_open() {
+    // A life without a batch, killed when the next segment was ready.
+    let simulated = Simulated::new(512);
+    let (log, _, _) = open(simulated.clone(), tiny()).unwrap();
+    log.maintain().unwrap();
+    drop(log);
+    let small = Config { segment_bytes_min: 16_384, ..limited(40_000) };
+    let left = simulated.after_kill();
+    let (log, _, _) = open(left.clone(), small).unwrap();
+    let mut world = World::default();
+    for time in 1..=3 {
+        world.append(&log, entry(time, 500)).unwrap();
+        world.sync(&log).unwrap();
+        world.retire(&log, time).unwrap();
+    }
+    let entries = open(left.after_power_cut(&mut || false), tiny()).unwrap().2;
+    world.judge(&entries, Died::PowerCut).unwrap();
+}
+
+#[test]
+fn what_segments_do_not_use_is_cut_before_a_batch_is_refused() {
+    // One batch fills a segment, and leaves a page; a segment can be cut when it is synced and not the last.
+    let third = |limit, is_synced: bool| {
+        let config = Config { segment_bytes_min: 16_384, segment_bytes_max: 16_384, ..limited(limit) };
+        let log = open(Simulated::new(512), config).unwrap().0;
+        for time in 1..=2 {
+            append(&log, &entry(time, 500)).unwrap();
+        }
+        if is_synced {
+            log.sync().unwrap();
+        }
+        assert_eq!(log.disk_bytes(), 2 * 16_384);
+        let result = append(&log, &entry(3, 500));
+        (result.is_ok(), log.disk_bytes())
+    };
+    let cut = 12_288 + 2 * 16_384;
+    assert_eq!(third(cut, true), (true, cut));
+    assert_eq!(third(cut, false), (false, 2 * 16_384));
+    assert_eq!(third(cut - 1, true), (false, 12_288 + 16_384));
+    assert_eq!(third(3 * 16_384, true), (true, 3 * 16_384));
+}
+
+#[test]
+fn everything_that_is_the_logs_is_counted_and_nothing_else() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), tiny()).unwrap().0;
+    for time in 1..=4 {
+        append(&log, &entry(time, 90)).unwrap();
+        log.sync().unwrap();
+        log.maintain().unwrap();
+    }
+    log.retire(Timestamp::from_nanos(3)).unwrap();
+    assert!(simulated.files().contains_key("recycled.tmp"));
+    assert_eq!(log.disk_bytes(), taken(&simulated));
+    drop(log);
+    let mut files = simulated.files();
+    let (whole, foreign) = (taken(&simulated), vec![1; 100]);
+    for name in ["LOCK", "SECRET", "0000000000000001.log.bak", "notes.quarantine"] {
+        files.insert(name.into(), foreign.clone());
+    }
+    files.insert("0000000000000009.quarantine".into(), vec![1; 50]);
+    let counted = Counted::new(Arc::new(Simulated::with_files(&files))).unwrap();
+    assert_eq!(counted.bytes(), whole + 50);
+}
+
+#[test]
+fn a_file_that_was_left_by_a_failure_is_counted() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), tiny()).unwrap().0;
+    // The name of the next segment is refused, so it stays what it was while it was prepared.
+    simulated.fail_at(5, super::super::storage::simulated::Fault::Error { kind: OTHER, is_sticky: true });
+    log.maintain().unwrap_err();
+    assert!(simulated.files().contains_key("prepare.tmp"), "{:?}", simulated.files().keys());
+    assert_eq!(log.disk_bytes(), taken(&simulated));
+}
+
+const OTHER: std::io::ErrorKind = std::io::ErrorKind::Other;
