@@ -7,13 +7,15 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::WhenDiskFull;
+use crate::filter::Delivery;
 use crate::log::LogFormat;
-use crate::quantity::{duration, nonzero_duration, nonzero_size, window};
+use crate::quantity::{durability, duration, nonzero_duration, nonzero_size, window};
 
 /// Makes each event count once: reads events as lines of JSON and writes those whose ID was not seen within the window.
 ///
-/// Output lines are the input lines, byte for byte and in order. Only provable duplicates are dropped: a line that cannot
-/// be judged is passed on and counted, unless told otherwise.
+/// Output lines are the input lines, byte for byte and in order. Only provable duplicates are dropped: a line that
+/// cannot be judged is passed on and counted, unless told otherwise.
 #[derive(Debug, Parser)]
 #[command(
     name = "dedupd",
@@ -78,8 +80,8 @@ pub enum Command {
 /// Where the ID stands, and what else makes a fingerprint.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
-    /// Where the event ID stands: a member (id), a dotted path (data.id), a JSON Pointer (/data/items/0/id), or @line for
-    /// the whole line. a|b takes the first that is present; several --key make a composite.
+    /// Where the event ID stands: a member (id), a dotted path (data.id), a JSON Pointer (/data/items/0/id), or @line
+    /// for the whole line. a|b takes the first that is present; several --key make a composite.
     #[arg(short, long = "key", value_name = "PATH", default_value = "id", help_heading = "Events")]
     pub key: Vec<String>,
 
@@ -162,6 +164,12 @@ pub struct FilterArgs {
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "Bad lines")]
     pub on_missing: Option<BadArg>,
 
+    /// Read files on past their end as they grow; one that is not there is waited for. A file that was renamed is read
+    /// to its end, then the new one of its name; one that was truncated, from its start. Several take turns, line by
+    /// line.
+    #[arg(long, help_heading = "Input and output")]
+    pub follow: bool,
+
     /// Where diverted lines go, byte for byte.
     #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     pub rejects: Option<PathBuf>,
@@ -173,6 +181,9 @@ pub struct FilterArgs {
     /// Where first-seen events go, as > would: an existing file is emptied first [default: standard output].
     #[arg(short, long, value_name = "FILE", help_heading = "Input and output")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub state: StateArgs,
 
     /// Threads that work [default: the number of cores, at most 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Running")]
@@ -205,6 +216,52 @@ pub struct FilterArgs {
     /// How log lines look.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Reporting")]
     pub log_format: LogFormat,
+}
+
+/// What is kept across runs, and what that is worth.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    /// Keep the window in this directory, across runs and crashes; made when it is not there. With files as inputs and
+    /// outputs, the same command again goes on where it stopped.
+    #[arg(short, long, value_name = "DIR", help_heading = "State")]
+    pub state: Option<PathBuf>,
+
+    /// What the state survives. none: nothing new is kept. process: kill -9. interval=50ms: power loss too, but for so
+    /// long. power-loss: power loss, with a sync per commit.
+    #[arg(long, value_name = "LEVEL", value_parser = durability, default_value = "interval=50ms", requires = "state",
+        help_heading = "State")]
+    pub durability: dedupd::Durability,
+
+    /// How long to wait for another process that has the state.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", requires = "state",
+        help_heading = "State")]
+    pub lock_timeout: Duration,
+
+    /// The most that the state may take on disk; when it is reached, --when-disk-full says what is done [default: no
+    /// limit].
+    #[arg(long, value_name = "SIZE", value_parser = nonzero_size, requires = "state", help_heading = "State")]
+    pub max_disk: Option<u64>,
+
+    /// What to do when the state cannot be kept any more. stop: what is out is committed as far as it can be. pass: go
+    /// on from memory, counted as bypassed, also when only the disk is full.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "state", help_heading = "State")]
+    pub when_state_fails: StateFailsArg,
+
+    /// What to do when a disk is full. block: wait for room. stop: all that is out is committed. pass: go on without
+    /// recording, counted as bypassed; for an output that is the same as stop [default: block with --state, else
+    /// stop].
+    #[arg(long, value_name = "WHAT", value_enum, help_heading = "State")]
+    pub when_disk_full: Option<WhenDiskFull>,
+
+    /// Go on behind the end of outputs that are there although the state has no position in them, or that were
+    /// replaced.
+    #[arg(long, requires = "state", help_heading = "State")]
+    pub append: bool,
+
+    /// Refuse to run when this delivery mode cannot be given. Without it the strongest that inputs, state and outputs
+    /// allow is in force; the report names it. at-most-once only when it is asked for.
+    #[arg(long, value_name = "MODE", value_enum, help_heading = "State")]
+    pub delivery: Option<Delivery>,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +309,13 @@ pub enum WhenFullArg {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StateFailsArg {
+    #[default]
+    Stop,
+    Pass,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
     /// Three lines for people.
     #[default]
@@ -271,12 +335,12 @@ Exit codes:
   1   done, but something was diverted
   2   usage
   65  a bad line under `fail`
-  66  an input cannot be opened
+  66  an input cannot be opened, or is not as it was left
   70  a bug: the books do not balance, or a panic (please report)
-  73  an output cannot be created
+  73  an output or the state cannot be created, or an output is not as it was left
   74  reading or writing failed
-  75  a state directory is in use by another process
-  76  a state directory is corrupt
-  78  a state directory is of another configuration or a newer version
+  75  another process has the state
+  76  the state is corrupt
+  78  the state belongs to another configuration or a newer version
 
 A file that is named like a command is read as ./man or --input man.";

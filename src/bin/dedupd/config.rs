@@ -4,18 +4,23 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use dedupd::decode::{BadReason, Decoder, KeySpec, TimeSpec};
-use dedupd::{BuildError, Deduplicator, Error, IdHash, WhenFull};
+use dedupd::{BuildError, Deduplicator, Durability, Error, IdHash, WhenFull};
 
-use crate::args::{BadArg, FilterArgs, HashArg, KeyArgs, LateArg, ReportFormat, WhenFullArg};
+use crate::args::{BadArg, FilterArgs, HashArg, KeyArgs, LateArg, ReportFormat, StateFailsArg, WhenFullArg};
 use crate::exit::{Exit, Failure};
+use crate::filter::Delivery;
 use crate::log::Log;
 use crate::memory;
+use crate::state_dir;
 
 /// A run of the filter.
 #[derive(Debug)]
 pub struct Config {
     pub inputs: Vec<Input>,
+    /// Files are read on past their end.
+    pub follow: bool,
     pub output: Option<PathBuf>,
     pub rejects: Option<PathBuf>,
     pub duplicates: Option<PathBuf>,
@@ -24,10 +29,32 @@ pub struct Config {
     /// The most ids that are reserved together. Reserved ids cannot be forgotten to make room, so they may not fill the
     /// set.
     pub ids_together_max: usize,
+    pub state: Option<State>,
+    pub when_disk_full: WhenDiskFull,
+    /// The mode that is in force.
+    pub delivery: Delivery,
     pub threads: usize,
     pub drain_timeout: Duration,
     pub reporting: Reporting,
     pub log: Log,
+}
+
+/// What is kept across runs.
+#[derive(Clone, Copy, Debug)]
+pub struct State {
+    pub durability: Durability,
+    /// Outputs that are there are continued, whatever is known of them.
+    pub appends: bool,
+    /// A state that fails does not stop the run.
+    pub passes_on_failure: bool,
+}
+
+/// What is done when a disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhenDiskFull {
+    Block,
+    Stop,
+    Pass,
 }
 
 /// Where events are read.
@@ -80,19 +107,48 @@ impl Config {
                 return Err(Failure::usage(format!("{flag} {what}")));
             }
         }
-        Ok(Self {
+        let mut config = Self {
             inputs: inputs(&args.keys),
+            follow: args.follow,
             output: args.output.clone().filter(|path| path.as_os_str() != "-"),
             rejects: args.rejects.clone(),
             duplicates: args.duplicates.clone(),
             reading: Reading::new(&args.keys)?,
             policy,
-            ids_together_max: ids_together_max(args.max_ids, memory_limit(args)),
+            ids_together_max: ids_together_max(args),
+            state: args.state.state.as_ref().map(|_| State::new(args)),
+            when_disk_full: args.state.when_disk_full.unwrap_or(match args.state.state {
+                Some(_) => WhenDiskFull::Block,
+                None => WhenDiskFull::Stop,
+            }),
+            delivery: Delivery::AtLeastOnce,
             threads: args.threads.map_or_else(default_threads, usize::from),
             drain_timeout: args.drain_timeout,
             reporting: Reporting { format: args.report, every: args.report_every, progress: args.progress },
             log: Log { format: args.log_format, quiet: args.quiet, verbose: args.verbose },
-        })
+        };
+        config.delivery = Delivery::choose(&config, args.state.delivery)?;
+        Ok(config)
+    }
+}
+
+impl State {
+    fn new(args: &FilterArgs) -> Self {
+        Self {
+            durability: args.state.durability,
+            appends: args.state.append,
+            passes_on_failure: args.state.when_state_fails == StateFailsArg::Pass,
+        }
+    }
+
+    /// Commits may wait for each other.
+    pub fn collects(&self) -> bool {
+        matches!(self.durability, Durability::Interval(_))
+    }
+
+    /// What is learnt is known after a restart.
+    pub fn keeps(&self) -> bool {
+        self.durability != Durability::None
     }
 }
 
@@ -151,11 +207,11 @@ pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
     if let Some(ids) = args.max_ids {
         builder = builder.max_ids(usize::try_from(ids).unwrap_or(usize::MAX));
     }
-    builder.build().map_err(|error| refused(&error))
+    state_dir::open(builder, args)
 }
 
-/// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and so
-/// little that it does not matter should all of it be repeats.
+/// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and
+/// so little that it does not matter should all of it be repeats.
 fn ids_expected(args: &FilterArgs) -> usize {
     let by_size = inputs(&args.keys).iter().filter_map(Input::bytes).sum::<u64>() / BYTES_PER_LINE_USUAL;
     let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / 4 / BYTES_PER_RESERVED_ID);
@@ -167,11 +223,13 @@ fn memory_limit(args: &FilterArgs) -> Option<u64> {
     args.max_memory.or_else(memory::default_limit)
 }
 
-/// At most half of what the set holds under its limits, so that the ids before a batch can make room for it.
-fn ids_together_max(max_ids: Option<u64>, max_memory: Option<u64>) -> usize {
-    let by_ids = max_ids.map_or(u64::MAX, |ids| ids / 2);
-    let by_memory = max_memory.map_or(u64::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
-    usize::try_from(by_ids.min(by_memory).max(1)).unwrap_or(usize::MAX)
+/// At most half of what the set holds under its limits, so that the ids before a batch can make room for it; and with a
+/// state, what one frame of its log can hold.
+fn ids_together_max(args: &FilterArgs) -> usize {
+    let by_ids = args.max_ids.map_or(u64::MAX, |ids| ids / 2);
+    let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
+    let by_frame = args.state.state.as_ref().map_or(u64::MAX, |_| IDS_PER_FRAME_MAX);
+    usize::try_from(by_ids.min(by_memory).min(by_frame).max(1)).unwrap_or(usize::MAX)
 }
 
 /// A set without limits, for `explain`.
@@ -191,7 +249,8 @@ fn window(args: &KeyArgs) -> dedupd::Builder {
     }
 }
 
-fn refused(error: &Error) -> Failure {
+/// The failure that a refused configuration is.
+pub fn refused(error: &Error) -> Failure {
     match error {
         Error::Build(BuildError::Secret(_)) => Failure::new(Exit::Io, "secret", error.to_string()),
         _ => Failure::usage(error.to_string()),
@@ -256,5 +315,7 @@ const IDS_EXPECTED_MAX: u64 = 1_000_000;
 const BYTES_PER_LINE_USUAL: u64 = 512;
 /// Some times what an ID takes.
 const BYTES_PER_RESERVED_ID: u64 = 128;
+/// A frame is 1 MiB at most, and an ID takes up to 24 bytes of it.
+const IDS_PER_FRAME_MAX: u64 = 1 << 15;
 /// Places in a chunk are 32 bits.
 const LINE_BYTES_LIMIT: usize = 1 << 30;

@@ -23,11 +23,11 @@ pub enum Exit {
     CannotCreate = 73,
     /// Reading or writing failed.
     Io = 74,
-    /// A state directory is in use by another process.
-    InUse = 75,
-    /// A state directory is corrupt.
+    /// Another process has the state.
+    Locked = 75,
+    /// The state is corrupt.
     Corrupt = 76,
-    /// A state directory is of another configuration or a newer version.
+    /// The state belongs to another configuration, or to a newer version.
     OtherState = 78,
 }
 

@@ -9,6 +9,7 @@ mod log;
 mod memory;
 mod quantity;
 mod state;
+mod state_dir;
 mod stdio;
 
 use std::io::{IsTerminal, Write};
@@ -65,7 +66,25 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Usage);
     }
     let config = Config::new(args)?;
-    filter::run(&config, &config::build_set(args)?)
+    survive_signals();
+    filter::check(&config)?;
+    let dedup = config::build_set(args)?;
+    let ended = filter::run(&config, &dedup);
+    match dedup.close().map_err(|error| state_dir::failure(&error)) {
+        Ok(()) => ended,
+        Err(failure) if config.state.is_some_and(|state| state.passes_on_failure) => {
+            config.log.warning(failure.code, failure.message);
+            ended
+        }
+        // Unless the run has failed for another reason.
+        Err(failure) => ended.and(Err(failure)),
+    }
+}
+
+/// Has errors told as errors that would kill the process: a file that reached the limit on its size is refused more.
+fn survive_signals() {
+    // SAFETY: the disposition of a signal is set while there is one thread, and no handler is involved.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.

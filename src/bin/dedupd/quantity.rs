@@ -1,9 +1,12 @@
 //! Durations and sizes as people write them: `1h30m`, `500ms`, `4GiB`, `forever`.
 //!
 //! Strict on purpose: a number without a unit, a unit that could be read in two ways, or units in an odd order are
-//! refused with a message that shows how to write it. `jiff` and `humantime` accept more than that, and know no `forever`.
+//! refused with a message that shows how to write it. `jiff` and `humantime` accept more than that, and know no
+//! `forever`.
 
 use std::time::Duration;
+
+use dedupd::Durability;
 
 /// Parses a duration: numbers with units from `w` down to `ns`, each at most once, the largest first.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -40,7 +43,32 @@ pub fn window(text: &str) -> Result<Duration, String> {
     Ok(window)
 }
 
-/// Parses a size in bytes: a number, alone or with `B`, `kB` to `TB` (powers of 1000) or `KiB` to `TiB` (powers of 1024).
+/// Parses a level of durability.
+pub fn durability(text: &str) -> Result<Durability, String> {
+    match (text, text.strip_prefix("interval=")) {
+        ("none", _) => Ok(Durability::None),
+        ("process", _) => Ok(Durability::Process),
+        ("power-loss", _) => Ok(Durability::PowerLoss),
+        (_, Some(interval)) => match duration(interval)? {
+            Duration::ZERO => Err("an interval of 0 is power-loss: write that".to_owned()),
+            interval => Ok(Durability::Interval(interval)),
+        },
+        _ => Err("it is none, process, interval=50ms or power-loss".to_owned()),
+    }
+}
+
+/// Writes a level of durability as [`durability`] reads it.
+pub fn show_durability(durability: Durability) -> String {
+    match durability {
+        Durability::Process => "process".to_owned(),
+        Durability::Interval(interval) => format!("interval={}", show_duration(interval)),
+        Durability::PowerLoss => "power-loss".to_owned(),
+        _ => "none".to_owned(),
+    }
+}
+
+/// Parses a size in bytes: a number, alone or with `B`, `kB` to `TB` (powers of 1000) or `KiB` to `TiB` (powers of
+/// 1024).
 pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit, rest) = number_and_unit(text)?;
     if !rest.is_empty() {
@@ -196,6 +224,16 @@ mod tests {
         assert!(duration("18446744073709551615w").is_err());
         for text in ["0s", "999ms", "Forever"] {
             assert!(window(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn levels_of_durability_are_read_and_shown() {
+        for text in ["none", "process", "power-loss", "interval=50ms", "interval=1s500ms"] {
+            assert_eq!(show_durability(durability(text).expect(text)), text);
+        }
+        for text in ["", "None", "interval", "interval=", "interval=0s", "interval=50", "interval 50ms", "power"] {
+            assert!(durability(text).is_err(), "{text}");
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Books {
     pub dropped: u64,
     /// Newlines that were written and not read.
     pub newlines_added: u64,
+    /// First-seen events that are out and whose ids could not be recorded.
+    pub bypassed: u64,
 }
 
 impl Books {

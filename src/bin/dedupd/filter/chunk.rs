@@ -1,9 +1,12 @@
 //! A buffer of input on its way through the filter.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
 use dedupd::{Fingerprint, Timestamp};
+
+use super::source::Source;
 
 /// Whole lines of one input, or a part of one line that is too long; filled, parsed and written, then used again.
 #[derive(Debug, Default)]
@@ -13,6 +16,12 @@ pub struct Chunk {
     filled: usize,
     /// Which input this is from.
     pub input: usize,
+    /// Which opening of that input: a file that is followed may be replaced or start over.
+    pub opening: u64,
+    /// The file that is read, when its position is kept.
+    pub source: Option<Arc<Source>>,
+    /// Nothing more comes of this opening.
+    pub is_last: bool,
     /// Where in that input it starts.
     pub offset: u64,
     pub shape: Shape,
@@ -59,6 +68,7 @@ impl Chunk {
         }
         self.filled = 0;
         self.shape = Shape::Lines;
+        self.is_last = false;
         self.lines.clear();
         self.ids.clear();
         self.timed.clear();

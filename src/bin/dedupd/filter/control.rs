@@ -1,12 +1,13 @@
 //! What the threads of a run tell each other apart from chunks: stop, reopen, why it failed, how it stands.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
 
 use super::age::Ages;
 use super::books::Books;
+use super::commit::Alarm;
 use crate::exit::Failure;
 
 /// Shared by the workers, the signal thread and the reporter.
@@ -14,8 +15,8 @@ use crate::exit::Failure;
 pub struct Control {
     /// Read no more. Written by the signal thread and by a worker that failed, read by the reader; orders nothing else.
     stop: AtomicBool,
-    /// Reopen the outputs. Written by the signal thread, taken by the writer. With fences, so that it is not overlooked by
-    /// both: who asks finds the writer free, or whoever has it finds this when they leave it.
+    /// Reopen the outputs. Written by the signal thread, taken by the writer. With fences, so that it is not
+    /// overlooked by both: who asks finds the writer free, or whoever has it finds this when they leave it.
     reopen: AtomicBool,
     /// Gets the reader out of its wait.
     waker: Waker,
@@ -23,6 +24,35 @@ pub struct Control {
     failure: Mutex<Option<Failure>>,
     books: Mutex<Books>,
     pub ages: Mutex<Ages>,
+    pub follows: Follows,
+    /// Rings when what is out is to be committed.
+    pub alarm: Alarm,
+}
+
+/// What happened to files that are followed. Written by the reader, read by whoever reports; relaxed, as they order
+/// nothing.
+#[derive(Debug, Default)]
+pub struct Follows {
+    replaced: AtomicU64,
+    truncated: AtomicU64,
+}
+
+impl Follows {
+    pub fn count_replaced(&self) {
+        self.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_truncated(&self) {
+        self.truncated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    pub fn truncated(&self) -> u64 {
+        self.truncated.load(Ordering::Relaxed)
+    }
 }
 
 impl Control {
@@ -34,6 +64,8 @@ impl Control {
             failure: Mutex::default(),
             books: Mutex::default(),
             ages: Mutex::new(ages),
+            follows: Follows::default(),
+            alarm: Alarm::default(),
         }
     }
 

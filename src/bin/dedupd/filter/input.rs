@@ -1,7 +1,7 @@
 //! An open input, and how to read it without stopping for ever.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::path::Path;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::follow::{AtEnd, Followed};
 use crate::config::Input;
 use crate::exit::{Exit, Failure, cause};
 use crate::stdio;
@@ -20,6 +21,9 @@ pub struct Open {
     access: Access,
     /// A named pipe that nobody has opened for writing yet reads as ended; its first event says that somebody has.
     pub wait_first: bool,
+    /// A regular file that is read on past its end.
+    followed: Option<Followed>,
+    is_named_pipe: bool,
 }
 
 /// How to read so that a signal is not kept waiting.
@@ -70,11 +74,11 @@ impl Open {
             return Ok(Self::plain(inherited));
         }
         if kind.is_socket() {
-            return Ok(Self { file: inherited, access: Access::Socket, wait_first: false });
+            return Ok(Self::with(inherited, Access::Socket));
         }
         Ok(match open_non_blocking(Path::new("/proc/self/fd/0")) {
             Ok(file) => Self::non_blocking(file, false),
-            Err(_) => Self { file: inherited, access: Access::Asked, wait_first: false },
+            Err(_) => Self::with(inherited, Access::Asked),
         })
     }
 
@@ -90,12 +94,30 @@ impl Open {
 
     fn plain(file: File) -> Self {
         advise_sequential(&file);
-        Self { file, access: Access::Plain, wait_first: false }
+        Self::with(file, Access::Plain)
     }
 
-    fn non_blocking(file: File, wait_first: bool) -> Self {
+    fn non_blocking(file: File, is_named_pipe: bool) -> Self {
         enlarge_pipe(&file);
-        Self { file, access: Access::NonBlocking, wait_first }
+        Self { wait_first: is_named_pipe, is_named_pipe, ..Self::with(file, Access::NonBlocking) }
+    }
+
+    fn with(file: File, access: Access) -> Self {
+        Self { file, access, wait_first: false, followed: None, is_named_pipe: false }
+    }
+
+    /// A regular file is read on from where it stands, and its end is not the end of the input.
+    pub fn follow(&mut self, input: &Input) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::new(Exit::Io, "input", format!("{input}: {}", cause(&error)));
+        if self.file.metadata().map_err(failed)?.is_file() {
+            let path = match input {
+                Input::Stdin => None,
+                Input::File(path) => Some(path.as_path()),
+            };
+            let read = self.file.stream_position().map_err(failed)?;
+            self.followed = Some(Followed::new(&self.file, path, read).map_err(failed)?);
+        }
+        Ok(())
     }
 
     /// Whether a read may answer [`ErrorKind::WouldBlock`].
@@ -105,12 +127,40 @@ impl Open {
 
     /// Reads what is there.
     pub fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match self.access {
+        let count = match self.access {
             Access::Plain | Access::NonBlocking => self.file.read(room),
             Access::Socket => receive(self.file.as_raw_fd(), room),
             Access::Asked if !is_readable(self.file.as_raw_fd())? => Err(ErrorKind::WouldBlock.into()),
             Access::Asked => self.file.read(room),
+        }?;
+        if let Some(followed) = &mut self.followed {
+            followed.read(count);
         }
+        Ok(count)
+    }
+
+    /// Has the file read from `offset` on.
+    pub fn seek(&mut self, offset: u64) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(offset)).map(|_| ())
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What is behind the end, when this is a file that is followed.
+    pub fn at_end(&self) -> io::Result<Option<AtEnd>> {
+        self.followed.as_ref().map(|followed| followed.at_end(&self.file)).transpose()
+    }
+
+    /// Starts a followed file over.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        self.followed.as_mut().map_or(Ok(()), |followed| followed.rewind(&mut self.file))
+    }
+
+    /// Whether another may come to write when all who did have left.
+    pub fn is_named_pipe(&self) -> bool {
+        self.is_named_pipe
     }
 
     /// Ends the registration that [`Open::new`] made.
@@ -119,6 +169,14 @@ impl Open {
             // Closing the descriptor would do as well, unless somebody else has it open too.
             let _ = registry.deregister(&mut SourceFd(&self.file.as_raw_fd()));
         }
+    }
+}
+
+/// [`check`] of what may come later when it is followed.
+pub fn check_before(path: &Path, follow: bool) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Err(error) if follow && error.kind() == ErrorKind::NotFound => Ok(()),
+        _ => check(path).map(|_| ()),
     }
 }
 

@@ -9,14 +9,27 @@
 mod age;
 mod books;
 mod chunk;
+mod commit;
 mod control;
+mod delivery;
 mod fate;
+mod feed;
+mod follow;
+mod identity;
 mod input;
 mod output;
 mod parse;
+mod place;
+mod position;
 mod read;
 mod report;
+mod room;
+mod routes;
 mod signals;
+mod source;
+mod start;
+mod stop;
+mod track;
 mod warn;
 mod watch;
 mod write;
@@ -35,29 +48,43 @@ use mio::{Poll, Waker};
 use self::age::Ages;
 use self::chunk::Chunk;
 use self::control::{Control, lock};
-use self::output::Outputs;
+pub use self::delivery::Delivery;
+use self::output::refuse_collisions;
 use self::parse::Parser;
 use self::read::{Filled, Reader, WAKER};
-use self::report::Report;
+use self::report::{Kept, Report};
 use self::signals::Answer;
-use self::write::{Stop, Writer};
+use self::source::Sources;
+use self::start::Started;
+use self::stop::Stop;
+use self::write::Writer;
 use crate::config::{Config, Input};
 use crate::exit::{Exit, Failure, cause};
 use crate::log::print;
 
-/// Runs the filter to its end.
-pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
+/// Checks what can be checked before a state is opened or an output made.
+pub fn check(config: &Config) -> Result<(), Failure> {
     for input in &config.inputs {
         if let Input::File(path) = input {
-            input::check(path)?;
+            input::check_before(path, config.follow)?;
         }
     }
-    let outputs = Outputs::open(config)?;
+    refuse_collisions(config)
+}
+
+/// Runs the filter to its end; [`check`] comes before.
+pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
+    let sources = (config.delivery == Delivery::ExactlyOnce).then(|| Sources::new(&dedup.progress(), config.follow));
+    if let Some(sources) = &sources {
+        sources.check(&config.inputs)?;
+    }
+    let (outputs, started) = start::open(config, dedup)?;
     let poll = Poll::new().map_err(|error| system_failure(&error))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| system_failure(&error))?;
     let control = Arc::new(Control::new(waker, Ages::new(dedup.window())));
-    let reader =
-        Reader::new(config.inputs.clone(), config.reading.line_bytes_max, poll, Arc::clone(&control), config.log);
+    let line_bytes_max = config.reading.line_bytes_max;
+    let (inputs, follow) = (&config.inputs, config.follow);
+    let reader = Reader::new(inputs, follow, sources, line_bytes_max, poll, Arc::clone(&control), config.log);
     let run = Run {
         config,
         dedup,
@@ -65,6 +92,7 @@ pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
         reader: Mutex::new(reader),
         writer: Mutex::new(Writer::new(config, dedup, Arc::clone(&control), outputs)),
         control,
+        found: started,
         started: Instant::now(),
     };
     run.run()
@@ -77,9 +105,12 @@ pub struct Run<'a> {
     handoff: Handoff<Chunk>,
     /// Never waited for: the hand-off gives its role to one thread at a time.
     reader: Mutex<Reader>,
-    /// As the reader; the signal thread takes it when nobody has it.
+    /// Its role, too, is one thread's at a time; the signal thread takes it when nobody has it, and the committing
+    /// thread may wait for it, and have it waited for.
     writer: Mutex<Writer<'a>>,
     control: Arc<Control>,
+    /// What was found at the start.
+    found: Started,
     started: Instant,
 }
 
@@ -98,6 +129,14 @@ impl Run<'_> {
                 let _ = spawn("dedupd-watch-0".to_owned())
                     .spawn_scoped(scope, move || self.guard(|| watch::watch(self, self.config, &watch_end)));
             }
+            if self.config.state.is_some_and(|state| state.collects()) {
+                let committing = || self.guard(|| self.commit_when_due());
+                let committing = spawn("dedupd-commit-0".to_owned()).spawn_scoped(scope, committing);
+                if let Err(error) = committing {
+                    signals_end.close();
+                    return Err(system_failure(&error));
+                }
+            }
             let workers: Vec<_> = (1..self.config.threads)
                 .map_while(|n| {
                     spawn(format!("dedupd-worker-{n}")).spawn_scoped(scope, || self.guard(|| self.work())).ok()
@@ -109,14 +148,15 @@ impl Run<'_> {
                 let _ = worker.join();
             }
             signals_end.close();
+            self.control.alarm.end();
             drop(ended);
             Ok(())
         })?;
         self.end()
     }
 
-    /// Does a thread's part. When it panics, which was told where it happened, everybody ends: the others may wait for this
-    /// thread, or for input that never comes.
+    /// Does a thread's part. When it panics, which was told where it happened, everybody ends: the others may wait for
+    /// this thread, or for input that never comes.
     fn guard(&self, part: impl FnOnce()) {
         if panic::catch_unwind(AssertUnwindSafe(part)).is_err() {
             self.give_up(Failure::panic().into());
@@ -169,6 +209,29 @@ impl Run<'_> {
         }
     }
 
+    /// Commits what is out once it has waited long enough. The outputs are synced while others write on.
+    fn commit_when_due(&self) {
+        while self.control.alarm.wait() {
+            let mut commit = lock(&self.writer).begin_commit();
+            let synced = commit.files.iter_mut().try_for_each(commit::Unsynced::sync);
+            let mut writer = lock(&self.writer);
+            let finished = match synced {
+                Ok(()) => writer.finish_commit(&commit),
+                Err(failure) => {
+                    writer.forget_commits();
+                    Err(failure.into())
+                }
+            };
+            drop(writer);
+            if let Err(stop) = finished {
+                self.give_up(stop);
+            }
+            if self.control.wants_reopen() {
+                self.reopen_now();
+            }
+        }
+    }
+
     /// Ends all threads, also the one that waits for input.
     fn give_up(&self, stop: Stop) {
         if let Stop::Failed(failure) = stop {
@@ -179,7 +242,9 @@ impl Run<'_> {
     }
 
     fn end(&self) -> Result<Exit, Failure> {
-        lock(&self.writer).end();
+        if let Err(failure) = lock(&self.writer).end() {
+            self.control.fail(failure);
+        }
         if !self.config.log.quiet {
             self.print_report();
         }
@@ -196,7 +261,9 @@ impl Run<'_> {
 
     fn print_report(&self) {
         let ages = lock(&self.control.ages).summary();
-        let report = Report::new(&self.control.books(), self.dedup, ages, self.started.elapsed());
+        let follows = &self.control.follows;
+        let kept = Kept { delivery: self.config.delivery, state: self.config.state, started: self.found };
+        let report = Report::new(&self.control.books(), self.dedup, ages, follows, &kept, self.started.elapsed());
         print(&report.render(self.config.reporting.format));
     }
 }

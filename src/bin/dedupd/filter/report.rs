@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use dedupd::decode::BadReason;
-use dedupd::{Deduplicator, Reason};
+use dedupd::{Deduplicator, Durability, Loss, Reason};
 use serde::Serialize;
 
 use super::age::AgeSummary;
 use super::books::Books;
+use super::control::Follows;
+use super::delivery::Delivery;
+use super::start::Started;
 use crate::args::ReportFormat;
-use crate::quantity::{show_count, show_duration, show_size};
+use crate::config::State;
+use crate::quantity::{show_count, show_durability, show_duration, show_size};
 
 /// All that the report says. The names are stable: programs read them.
 #[derive(Debug, Serialize)]
@@ -25,7 +29,8 @@ pub struct Report {
     /// The same by reason.
     bad_reasons: BadReasons,
     late: u64,
-    /// Events whose time was further ahead of the clock than allowed. They are judged, and counted as what they are too.
+    /// Events whose time was further ahead of the clock than allowed. They are judged, and counted as what they are
+    /// too.
     future: u64,
     /// Events that could not be judged because the set was full.
     refused: u64,
@@ -42,6 +47,10 @@ pub struct Report {
     blank: u64,
     /// Newlines that were written and not read.
     newlines_added: u64,
+    /// Followed files that were replaced by another of their name, and such that were truncated and read from the
+    /// start.
+    inputs_replaced: u64,
+    inputs_truncated: u64,
     /// None is for ever.
     window_seconds: Option<f64>,
     slack_seconds: f64,
@@ -51,7 +60,9 @@ pub struct Report {
     clock_held: u64,
     bypassed: u64,
     delivery: &'static str,
-    durability: &'static str,
+    durability: String,
+    /// What was found in the state at the start.
+    recovered: Option<Recovered>,
     /// How long after the first the duplicates came.
     duplicate_age: Option<DuplicateAge>,
     balanced: bool,
@@ -61,6 +72,38 @@ pub struct Report {
     slack: Duration,
     #[serde(skip)]
     elapsed: Duration,
+}
+
+/// What the promises rest on.
+pub struct Kept {
+    pub delivery: Delivery,
+    pub state: Option<State>,
+    pub started: Started,
+}
+
+#[derive(Debug, Serialize)]
+struct Recovered {
+    /// Records of ids.
+    ids: u64,
+    frames: u64,
+    /// Ids of lines that were found written and not recorded.
+    ids_of_lines: u64,
+    /// Bytes that were cut off the outputs: lines that come again, or half a line.
+    cut_bytes: u64,
+    /// What was half-written, or lost in a power cut.
+    lost: Option<Lost>,
+    /// How far the clock is behind the state; time holds until it has caught up.
+    clock_behind_seconds: f64,
+    /// In seconds since 1970; before, an ID may be forgotten early. None when the window holds now.
+    window_holds_from: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lost {
+    place: String,
+    offset: u64,
+    bytes: u64,
+    frames: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +122,14 @@ struct DuplicateAge {
 }
 
 impl Report {
-    pub fn new(books: &Books, dedup: &Deduplicator, ages: Option<AgeSummary>, elapsed: Duration) -> Self {
+    pub fn new(
+        books: &Books,
+        dedup: &Deduplicator,
+        ages: Option<AgeSummary>,
+        follows: &Follows,
+        kept: &Kept,
+        elapsed: Duration,
+    ) -> Self {
         let (stats, window, slack) = (dedup.stats(), dedup.window(), dedup.slack());
         Self {
             read: books.read,
@@ -107,15 +157,18 @@ impl Report {
             dropped: books.dropped,
             blank: books.blank,
             newlines_added: books.newlines_added,
+            inputs_replaced: follows.replaced(),
+            inputs_truncated: follows.truncated(),
             window_seconds: (window != Duration::MAX).then_some(window.as_secs_f64()),
             slack_seconds: slack.as_secs_f64(),
             live_ids: stats.live_ids,
             memory_bytes: stats.memory_bytes,
             evicted_early: stats.evicted_early,
             clock_held: stats.clock_held,
-            bypassed: stats.bypassed,
-            delivery: DELIVERY,
-            durability: DURABILITY,
+            bypassed: stats.bypassed + stats.unlogged + books.bypassed,
+            delivery: kept.delivery.as_str(),
+            durability: show_durability(kept.state.map_or(Durability::None, |state| state.durability)),
+            recovered: Recovered::new(dedup, kept.started),
             duplicate_age: ages.map(|AgeSummary { median_ms, max_ms, sampled }| DuplicateAge {
                 median_ms,
                 max_ms,
@@ -164,6 +217,8 @@ impl Report {
             (self.passed, "passed"),
             (self.diverted, "diverted"),
             (self.dropped, "dropped"),
+            (self.inputs_replaced, "inputs replaced"),
+            (self.inputs_truncated, "inputs truncated"),
         ] {
             if count > 0 {
                 line += &format!(", {} {what}", show_count(count));
@@ -224,13 +279,54 @@ impl Report {
             1 => ", 1 newline added".to_owned(),
             many => format!(", {} newlines added", show_count(many)),
         };
+        let recovered = self.recovered.as_ref().map_or_else(String::new, |recovered| format!("; {}", recovered.text()));
         format!(
-            "kept: {evicted}, {clock}{bypassed}{newlines}; delivery {}, durability {}",
+            "kept: {evicted}, {clock}{bypassed}{newlines}; delivery {}, durability {}{recovered}",
             self.delivery, self.durability
         )
     }
 }
 
-/// Reserve, deliver, commit. Without a state nothing is known after a restart, so what is read again is delivered again.
-const DELIVERY: &str = "at-least-once";
-const DURABILITY: &str = "none";
+impl Recovered {
+    fn new(dedup: &Deduplicator, started: Started) -> Option<Self> {
+        let recovery = dedup.recovery()?;
+        let lost = |Loss { place, offset, bytes, frames, .. }: Loss| Lost { place, offset, bytes, frames };
+        Some(Self {
+            ids: recovery.ids,
+            frames: recovery.frames,
+            ids_of_lines: started.ids_recovered,
+            cut_bytes: started.bytes_cut,
+            lost: recovery.loss.clone().map(lost),
+            clock_behind_seconds: recovery.clock_behind.as_secs_f64(),
+            window_holds_from: recovery.holds_from.map(|from| from.as_nanos().div_euclid(1_000_000_000)),
+        })
+    }
+
+    fn text(&self) -> String {
+        let lost = match &self.lost {
+            None => "nothing lost".to_owned(),
+            Some(Lost { place, offset, bytes, frames: 0 }) => {
+                format!("torn tail of {} bytes left in {place} at byte {offset}", show_count(*bytes))
+            }
+            Some(Lost { place, offset, frames, .. }) => {
+                format!("{} frames lost in {place} from byte {offset} on", show_count(*frames))
+            }
+        };
+        let mut text = format!("recovered {} ids, {lost}", show_count(self.ids));
+        for (count, what) in
+            [(self.ids_of_lines, "ids of lines that were out and not recorded"), (self.cut_bytes, "bytes cut back")]
+        {
+            if count > 0 {
+                text += &format!(", {} {what}", show_count(count));
+            }
+        }
+        if self.clock_behind_seconds > 0.0 {
+            let behind = Duration::try_from_secs_f64(self.clock_behind_seconds).unwrap_or(Duration::MAX);
+            text += &format!(", clock {} behind", show_duration(behind));
+        }
+        if let Some(from) = self.window_holds_from {
+            text += &format!(", the window holds from {from} (seconds since 1970) on");
+        }
+        text
+    }
+}

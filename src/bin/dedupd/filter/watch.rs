@@ -38,8 +38,8 @@ pub fn watch(run: &Run<'_>, config: &Config, ended: &Receiver<()>) {
     }
 }
 
-/// After how long progress is shown: at once when asked for; after a while when somebody looks at standard error and the
-/// events go elsewhere; else never.
+/// After how long progress is shown: at once when asked for; after a while when somebody looks at standard error and
+/// the events go elsewhere; else never.
 fn progress_delay(config: &Config) -> Option<Duration> {
     let watched = std::io::stderr().is_terminal() && (config.output.is_some() || !std::io::stdout().is_terminal());
     match config.reporting.progress {
@@ -73,7 +73,7 @@ fn new_bar(config: &Config) -> ProgressBar {
 
 /// How much there is to read, when all inputs can tell.
 fn total_bytes(config: &Config) -> Option<u64> {
-    config.inputs.iter().map(Input::bytes).sum()
+    if config.follow { None } else { config.inputs.iter().map(Input::bytes).sum() }
 }
 
 const TICK: Duration = Duration::from_millis(100);

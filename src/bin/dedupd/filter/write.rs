@@ -1,21 +1,27 @@
 //! The decide and write role: verdicts, delivery, then the commit. One thread at a time, chunks in input order.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
 use dedupd::{
-    Clock, Deduplicator, Fingerprint, Reservation, ReserveVerdict, SinkError, SystemClock, Timestamp, Unjudged,
+    Clock, Deduplicator, Durability, Fingerprint, Progress, Reservation, ReserveVerdict, SinkError, SystemClock,
+    Timestamp, Unjudged,
 };
 
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
+use super::commit::{CommitAt, Commits, Out, Unfinished};
 use super::control::{Control, lock};
+use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
-use super::output::{Output, Outputs};
+use super::output::Outputs;
+use super::place::Place;
+use super::room::Room;
+use super::routes::{Routes, lines_out};
+use super::stop::Stop;
 use super::warn::Warnings;
-use crate::config::{Action, Config, Policy};
-use crate::exit::{Exit, Failure, cause};
+use crate::config::{Action, Config};
+use crate::exit::{Exit, Failure};
 
 pub struct Writer<'a> {
     config: &'a Config,
@@ -23,12 +29,13 @@ pub struct Writer<'a> {
     control: Arc<Control>,
     clock: SystemClock,
     outputs: Outputs,
+    commits: Commits<'a>,
+    /// Each commit says how far inputs and outputs are.
+    keeps_positions: bool,
     books: Books,
     warnings: Warnings,
-    /// The input that the last chunk was from.
-    input: usize,
-    /// Lines of that input before the present chunk.
-    lines_before: u64,
+    /// For each input.
+    places: Vec<Place>,
     routes: Routes,
     /// What becomes of the line that is coming in parts.
     long_line: Action,
@@ -36,40 +43,20 @@ pub struct Writer<'a> {
     in_long_line: bool,
 }
 
-/// Why writing ends.
-#[derive(Debug)]
-pub enum Stop {
-    /// Nobody reads standard output any more.
-    ReaderGone,
-    Failed(Failure),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-/// Where the lines of a chunk go: runs of neighbours, for each target.
-#[derive(Default)]
-struct Routes {
-    output: Vec<Range<usize>>,
-    rejects: Vec<Range<usize>>,
-    duplicates: Vec<Range<usize>>,
-}
-
 impl<'a> Writer<'a> {
     pub fn new(config: &'a Config, dedup: &'a Deduplicator, control: Arc<Control>, outputs: Outputs) -> Self {
+        let room = Room::new(config.when_disk_full, Arc::clone(&control), config.log);
         Self {
             config,
             dedup,
             control,
             clock: SystemClock::new(),
+            commits: Commits::new(dedup, commit_at(config, &outputs), config.ids_together_max, room),
+            keeps_positions: outputs.output.track.is_some(),
             outputs,
             books: Books::default(),
             warnings: Warnings::new(config.log, config.reading.keys.is_line()),
-            input: 0,
-            lines_before: 0,
+            places: config.inputs.iter().map(|_| Place::default()).collect(),
             routes: Routes::default(),
             long_line: Action::Pass,
             in_long_line: false,
@@ -80,30 +67,85 @@ impl<'a> Writer<'a> {
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Stop> {
         self.in_long_line &= chunk.shape == Shape::Part { first: false };
         self.reopen_if_asked()?;
-        if chunk.input != self.input || chunk.offset == 0 {
-            (self.input, self.lines_before) = (chunk.input, 0);
+        if self.places[chunk.input].enter(chunk) && self.config.follow {
+            self.record_opening(chunk)?;
         }
         let written = match chunk.shape {
             Shape::Lines => self.write_lines(chunk),
             Shape::Part { first } => self.write_part(chunk, first),
         };
-        self.books.newlines_added = self.outputs.newlines_added();
-        self.control.publish(&self.books);
+        self.publish();
         written
+    }
+
+    /// Records that a followed file was begun, before anything of it is out: should the process die before the first
+    /// commit, and the file be renamed before the next start, it is known to be ours.
+    fn record_opening(&mut self, chunk: &Chunk) -> Result<(), Failure> {
+        let mut progress = Progress::new();
+        self.places[chunk.input].advance(&[], chunk.offset, 0, &mut progress);
+        // What the input was before has to be known as read to its end: it is not looked for once this one is known.
+        self.commits.flush(&mut self.outputs)?;
+        self.commits.commit(Out { reservation: None, progress, repeats: Vec::new() })
     }
 
     /// Not in the middle of a line: it would be torn across two files.
     pub fn reopen_if_asked(&mut self) -> Result<(), Stop> {
         if !self.in_long_line && self.control.take_reopen() {
+            self.commits.flush(&mut self.outputs)?;
             self.outputs.reopen()?;
+            self.record_positions()?;
             self.config.log.info("reopened", "the output files were reopened");
         }
         Ok(())
     }
 
-    /// What is to be said once everything is read.
-    pub fn end(&mut self) {
+    /// Commits all that is out, and says what is to be said once everything is read.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        let flushed = self.commits.flush(&mut self.outputs);
+        let committed = flushed.and_then(|()| match self.keeps_positions {
+            true => Ok(()),
+            false => self.record_positions(),
+        });
         self.warnings.end(&self.books);
+        self.publish();
+        committed
+    }
+
+    /// Records where the outputs are, when no batch is under way. Positions that stand in each commit are recorded there
+    /// alone while lines are written: after a batch that failed the outputs hold what is not committed.
+    fn record_positions(&mut self) -> Result<(), Failure> {
+        let mut progress = Progress::new();
+        if !self.in_long_line {
+            self.outputs.positions(&mut progress)?;
+        }
+        if progress.is_empty() {
+            return Ok(());
+        }
+        self.outputs.sync()?;
+        self.commits.commit(Out { reservation: None, progress, repeats: Vec::new() })
+    }
+
+    fn publish(&mut self) {
+        self.books.newlines_added = self.outputs.newlines_added();
+        self.books.bypassed = self.commits.bypassed;
+        self.control.publish(&self.books);
+    }
+
+    /// Commits what has been synced.
+    pub fn finish_commit(&mut self, commit: &Unfinished) -> Result<(), Stop> {
+        commit.finish(&mut self.outputs, &mut self.commits, &self.control.alarm)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// What is out cannot be synced, so it is not committed.
+    pub fn forget_commits(&mut self) {
+        self.commits.forget();
+    }
+
+    /// What is to be synced before all that is out now can be committed.
+    pub fn begin_commit(&self) -> Unfinished {
+        Unfinished::new(&self.outputs, &self.commits)
     }
 
     fn write_lines(&mut self, chunk: &Chunk) -> Result<(), Stop> {
@@ -119,7 +161,7 @@ impl<'a> Writer<'a> {
         if let Some((line, bad)) = failing {
             return Err(self.fail(chunk, line, bad).into());
         }
-        self.lines_before += chunk.lines.len() as u64;
+        self.places[chunk.input].lines_before += chunk.lines.len() as u64;
         Ok(())
     }
 
@@ -154,37 +196,79 @@ impl<'a> Writer<'a> {
         Batch { lines: first_line..end, ids: first_id..id }
     }
 
-    /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking again
-    /// would be about events that are older than those that came after them.
+    /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking
+    /// again would be about events that are older than those that came after them.
     fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
-        let reserved = self.reserve(chunk, batch);
+        self.make_way(chunk, batch)?;
+        let mut reserved = match self.reserve(chunk, batch) {
+            Err(Unjudged::LogFailed) => {
+                let what = "the state cannot be kept any more: start again to see what is on disk";
+                return Err(Failure::new(Exit::Io, "log_failed", what).into());
+            }
+            reserved => reserved.ok(),
+        };
+        if self.config.delivery == Delivery::AtMostOnce
+            && let Some(reserved) = &mut reserved
+        {
+            self.commits.commit_before(reserved, &self.outputs)?;
+        }
+        self.deliver(chunk, batch, reserved.as_ref().map_or(&[], Reservation::verdicts))?;
+        let repeats =
+            reserved.as_ref().map_or_else(Vec::new, |reserved| self.repeats_that_extend(chunk, batch, reserved));
+        let progress = self.progress_behind(chunk, batch)?;
+        self.commits.take(Out { reservation: reserved, progress, repeats }, &mut self.outputs, &self.control.alarm)?;
+        Ok(())
+    }
+
+    /// In event time, commits what waits when it is too far from this batch to wait beside it.
+    fn make_way(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Failure> {
+        if chunk.timed.is_empty() || !self.commits.collects() {
+            return Ok(());
+        }
+        let events = chunk.timed.get(batch.ids.clone()).unwrap_or_default();
+        let widen =
+            |times: (Timestamp, Timestamp), event: &(_, Timestamp)| (times.0.min(event.1), times.1.max(event.1));
+        let times = events.iter().fold((Timestamp::MAX, Timestamp::MIN), widen);
+        if !events.is_empty() && !self.commits.fits(times) {
+            self.commits.flush(&mut self.outputs)?;
+        }
+        self.commits.add_times(times);
+        Ok(())
+    }
+
+    /// Counts each line and writes it where it goes.
+    fn deliver(&mut self, chunk: &Chunk, batch: &Batch, verdicts: &[ReserveVerdict]) -> Result<(), Stop> {
         let before = self.books.clone();
-        self.route(chunk, batch, reserved.as_ref().ok().map_or(&[], Reservation::verdicts));
-        if let Err(error) = self.outputs.output.sink.write_lines(chunk.bytes(), &self.routes.output) {
-            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
+        self.route(chunk, batch, verdicts);
+        let (bytes, room) = (chunk.bytes(), &mut self.commits.room);
+        if let Err(error) = self.outputs.output.write_lines(bytes, &self.routes.output, room) {
             return Err(self.delivery_failed(chunk, batch, &before, verdicts, error));
         }
         if let Some(rejects) = &mut self.outputs.rejects
-            && let Err(error) = rejects.sink.write_lines(chunk.bytes(), &self.routes.rejects)
+            && let Err(error) = rejects.write_lines(bytes, &self.routes.rejects, room)
         {
-            let verdicts = reserved.as_ref().ok().map_or(&[][..], Reservation::verdicts);
             let out = lines_out(chunk, batch, verdicts, self.config.policy, Target::Rejects, &error).count();
             self.books.diverted = before.diverted + out as u64;
-            return Err(stop(rejects, error));
+            return Err(Stop::by(rejects, error));
         }
         if let Some(duplicates) = &mut self.outputs.duplicates {
-            let written = duplicates.sink.write_lines(chunk.bytes(), &self.routes.duplicates);
-            written.map_err(|error| stop(duplicates, error))?;
-        }
-        if let Ok(reserved) = reserved {
-            let repeats = self.repeats_that_extend(chunk, batch, &reserved);
-            reserved.commit().map_err(|error| Failure::new(Exit::Io, error.code(), error.to_string()))?;
-            // All of these are duplicates now; asking is what extends their windows.
-            if !repeats.is_empty() {
-                drop(self.dedup.reserve_fingerprints_at(&repeats));
-            }
+            let written = duplicates.write_lines(bytes, &self.routes.duplicates, room);
+            written.map_err(|error| Stop::by(duplicates, error))?;
         }
         Ok(())
+    }
+
+    /// Where outputs and the input stand behind `batch`.
+    fn progress_behind(&mut self, chunk: &Chunk, batch: &Batch) -> Result<Progress, Failure> {
+        let mut progress = Progress::new();
+        if self.keeps_positions && !batch.lines.is_empty() {
+            self.outputs.positions(&mut progress)?;
+            let bytes = chunk.range(batch.lines.start).start..chunk.range(batch.lines.end - 1).end;
+            let offset = chunk.offset + bytes.end as u64;
+            let place = &mut self.places[chunk.input];
+            place.advance(&chunk.bytes()[bytes], offset, batch.lines.end as u64, &mut progress);
+        }
+        Ok(progress)
     }
 
     /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
@@ -236,7 +320,7 @@ impl<'a> Writer<'a> {
     }
 
     fn write_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
-        self.in_long_line = !chunk.bytes().ends_with(b"\n");
+        self.in_long_line = !chunk.bytes().ends_with(b"\n") && !chunk.is_last;
         if first {
             let bad = Bad { reason: BadReason::TooLong, offset: 0, what: "the line is longer than --max-line" };
             self.long_line = self.config.policy.bad;
@@ -247,18 +331,30 @@ impl<'a> Writer<'a> {
                 self.warnings.bad(&self.place(chunk, 0, 0), &bad, self.long_line);
             }
             self.books.count(Fate::Bad(BadReason::TooLong), Some(self.long_line), 0);
-            self.lines_before += 1;
+            self.places[chunk.input].lines_before += 1;
         }
         self.books.bytes += chunk.bytes().len() as u64;
+        self.deliver_part(chunk, first)?;
+        let mut progress = Progress::new();
+        let place = &mut self.places[chunk.input];
+        place.advance(chunk.bytes(), chunk.offset + chunk.bytes().len() as u64, 0, &mut progress);
+        if self.keeps_positions && !self.in_long_line {
+            self.outputs.positions(&mut progress)?;
+            let out = Out { reservation: None, progress, repeats: Vec::new() };
+            self.commits.take(out, &mut self.outputs, &self.control.alarm)?;
+        }
+        Ok(())
+    }
+
+    fn deliver_part(&mut self, chunk: &Chunk, first: bool) -> Result<(), Stop> {
         let target = match self.long_line {
             Action::Pass => Some(&mut self.outputs.output),
             Action::Divert => self.outputs.rejects.as_mut(),
             Action::Drop | Action::Fail => None,
         };
         let Some(target) = target else { return Ok(()) };
-        let begun = if first { target.sink.end_line() } else { Ok(()) };
-        let Err(error) = begun.and_then(|()| target.sink.write_part(chunk.bytes())) else { return Ok(()) };
-        let stop = stop(target, error);
+        let Err(error) = target.write_part(chunk.bytes(), first, &mut self.commits.room) else { return Ok(()) };
+        let stop = Stop::by(target, error);
         // The line was counted when it began; it is not out whole.
         self.books.take_back(self.long_line);
         Err(stop)
@@ -280,7 +376,7 @@ impl<'a> Writer<'a> {
         }
         self.books.in_flight += self.books.delivered - delivered;
         (self.books.delivered, self.books.passed, self.books.diverted) = (delivered, passed, before.diverted);
-        stop(&self.outputs.output, error)
+        Stop::by(&self.outputs.output, error)
     }
 
     fn warn_bad(&mut self, chunk: &Chunk, line: usize, reason: BadReason) {
@@ -298,62 +394,17 @@ impl<'a> Writer<'a> {
     }
 
     fn place(&self, chunk: &Chunk, line: usize, start: usize) -> String {
-        let input = &self.config.inputs[chunk.input.min(self.config.inputs.len() - 1)];
-        format!("{input}, line {}, byte {}", self.lines_before + line as u64 + 1, chunk.offset + start as u64)
+        let (input, before) = (&self.config.inputs[chunk.input], self.places[chunk.input].lines_before);
+        format!("{input}, line {}, byte {}", before + line as u64 + 1, chunk.offset + start as u64)
     }
 }
 
-impl Routes {
-    fn clear(&mut self) {
-        self.output.clear();
-        self.rejects.clear();
-        self.duplicates.clear();
-    }
-
-    /// Adds a line to its target's runs; to the last one if it follows it.
-    #[inline]
-    fn add(&mut self, target: Target, line: Range<usize>) {
-        let runs = match target {
-            Target::Output => &mut self.output,
-            Target::Rejects => &mut self.rejects,
-            Target::Duplicates => &mut self.duplicates,
-            Target::Nowhere => return,
-        };
-        match runs.last_mut() {
-            Some(last) if last.end == line.start => last.end = line.end,
-            _ => runs.push(line),
-        }
-    }
-}
-
-/// The fates of those lines for `target` that were out whole when writing failed.
-fn lines_out<'c>(
-    chunk: &'c Chunk,
-    batch: &Batch,
-    verdicts: &'c [ReserveVerdict],
-    policy: Policy,
-    target: Target,
-    error: &SinkError,
-) -> impl Iterator<Item = Fate> + use<'c> {
-    let mut left = match error {
-        SinkError::Io { bytes, .. } => *bytes,
-        _ => 0,
-    };
-    let lines = batch.fates(chunk, verdicts).filter(move |line| line.fate.target(&policy) == target);
-    lines.map_while(move |line| {
-        left = left.checked_sub(line.bytes.len() as u64)?;
-        Some(line.fate)
-    })
-}
-
-fn stop(target: &Output, error: SinkError) -> Stop {
-    match error {
-        SinkError::Io { source, .. } if target.is_stdout() && source.kind() == std::io::ErrorKind::BrokenPipe => {
-            Stop::ReaderGone
-        }
-        SinkError::Io { source, .. } => {
-            Failure::new(Exit::Io, "output", format!("cannot write {} on: {}", target.name(), cause(&source))).into()
-        }
-        other => Failure::new(Exit::Io, other.code(), format!("{}: {other}", target.name())).into(),
+/// What the durability asks for, given where the lines go.
+fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
+    match config.state.map(|state| state.durability) {
+        _ if config.delivery == Delivery::AtMostOnce || !outputs.output.is_regular() => CommitAt::Once,
+        Some(Durability::Interval(interval)) => CommitAt::Within(interval),
+        Some(Durability::PowerLoss) => CommitAt::Synced,
+        _ => CommitAt::Once,
     }
 }

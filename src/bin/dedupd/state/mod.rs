@@ -24,7 +24,7 @@ fn failure(error: &StateError) -> Failure {
         return problem_failure(problem);
     }
     let exit = match error {
-        StateError::Locked { .. } => Exit::InUse,
+        StateError::Locked { .. } => Exit::Locked,
         StateError::Io { act: "prepare" | "create", .. } => Exit::CannotCreate,
         _ => Exit::Io,
     };

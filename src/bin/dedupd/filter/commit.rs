@@ -1,0 +1,307 @@
+//! When ids become seen for good: after their lines are out, and, for a regular file, after those are as safe as the
+//! ids will be.
+//!
+//! The lines of a batch may be in a pipe or in a file's page cache when its ids are appended to the log. To survive
+//! the death of the process that is enough. To survive a power cut a file must be on disk before the frame that refers
+//! to it: an id whose line is gone would be an event lost. A sync per batch is what `power-loss` means; with
+//! `interval` batches are collected for that long, then the files are synced once, then each batch becomes a frame
+//! with its own positions. They are not merged into one: each frame is whole by itself, so any number of them may be
+//! what a crash leaves.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use dedupd::{Deduplicator, Error, Fingerprint, LogError, Progress, Reservation, ReserveVerdict, Timestamp};
+
+use super::control::lock;
+use super::output::{Output, Outputs, sync};
+use super::room::Room;
+use crate::config::WhenDiskFull;
+use crate::exit::Failure;
+use crate::state_dir;
+
+/// When a batch that is out is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitAt {
+    /// At once.
+    Once,
+    /// At once, after a sync of the outputs.
+    Synced,
+    /// Together with others, so long after the first of them, after a sync of the outputs.
+    Within(Duration),
+}
+
+/// A batch that is out.
+#[derive(Debug)]
+pub struct Out {
+    pub reservation: Option<Reservation>,
+    /// Where inputs and outputs stood behind it.
+    pub progress: Progress,
+    /// To be asked about once it is committed: that extends their windows.
+    pub repeats: Vec<(Fingerprint, Timestamp)>,
+}
+
+/// What is out and not committed.
+pub struct Commits<'a> {
+    dedup: &'a Deduplicator,
+    at: CommitAt,
+    pending: VecDeque<Out>,
+    ids: usize,
+    /// Reserved ids cannot be forgotten to make room, so they may not fill the set.
+    ids_max: usize,
+    times: (Timestamp, Timestamp),
+    /// Batches that were ever out.
+    out: u64,
+    pub room: Room,
+    passes: bool,
+    /// Ids that could not be recorded.
+    pub bypassed: u64,
+}
+
+impl<'a> Commits<'a> {
+    pub fn new(dedup: &'a Deduplicator, at: CommitAt, ids_max: usize, room: Room) -> Self {
+        let passes = room.policy() == WhenDiskFull::Pass;
+        Self {
+            dedup,
+            at,
+            pending: VecDeque::new(),
+            ids: 0,
+            ids_max: ids_max.min(IDS_PENDING_MAX),
+            times: NO_TIMES,
+            out: 0,
+            room,
+            passes,
+            bypassed: 0,
+        }
+    }
+
+    /// Commits a batch that is out, or has it wait for others.
+    pub fn take(&mut self, out: Out, outputs: &mut Outputs, alarm: &Alarm) -> Result<(), Failure> {
+        match self.at {
+            CommitAt::Once => return self.commit(out),
+            CommitAt::Synced => {
+                outputs.sync()?;
+                return self.commit(out);
+            }
+            CommitAt::Within(_) => {}
+        }
+        self.ids += out.reservation.as_ref().map_or(0, |reserved| reserved.verdicts().len());
+        self.pending.push_back(out);
+        self.out += 1;
+        match self.at {
+            _ if self.ids >= self.ids_max || self.pending.len() >= BATCHES_PENDING_MAX => self.flush(outputs),
+            CommitAt::Within(interval) if self.pending.len() == 1 => {
+                alarm.set(interval);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Commits what is to be delivered only afterwards.
+    pub fn commit_before(&mut self, reservation: &mut Reservation, outputs: &Outputs) -> Result<(), Failure> {
+        let mut progress = Progress::new();
+        outputs.positions(&mut progress)?;
+        self.record(Some(reservation), &progress).map(|_| ())
+    }
+
+    /// Commits all that is out.
+    pub fn flush(&mut self, outputs: &mut Outputs) -> Result<(), Failure> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if let Err(failure) = outputs.sync() {
+            self.forget();
+            return Err(failure);
+        }
+        self.commit_first(self.pending.len())
+    }
+
+    /// How many batches were ever out: what [`Commits::synced`] takes once the outputs were synced after that.
+    pub fn out(&self) -> u64 {
+        self.out
+    }
+
+    /// Whether batches may wait for each other.
+    pub fn collects(&self) -> bool {
+        matches!(self.at, CommitAt::Within(_))
+    }
+
+    /// Commits the batches that were out when `out` of them were, and are not committed yet.
+    pub fn synced(&mut self, out: u64, alarm: &Alarm) -> Result<(), Failure> {
+        let newer = usize::try_from(self.out - out).unwrap_or(usize::MAX);
+        self.commit_first(self.pending.len().saturating_sub(newer))?;
+        if let (CommitAt::Within(interval), true) = (self.at, !self.pending.is_empty()) {
+            alarm.set(interval);
+        }
+        Ok(())
+    }
+
+    /// Nothing that waits is committed: what is on disk is not known.
+    pub fn forget(&mut self) {
+        self.pending.clear();
+        (self.ids, self.times) = (0, NO_TIMES);
+    }
+
+    /// Whether events of these times can wait beside those that do. A repeat of one that waits is called a duplicate,
+    /// so in event time all of them must be within one window.
+    pub fn fits(&self, times: (Timestamp, Timestamp)) -> bool {
+        let (first, last) = (self.times.0.min(times.0), self.times.1.max(times.1));
+        self.pending.is_empty() || last.saturating_since(first) < self.dedup.window()
+    }
+
+    /// Events of these times wait from now on.
+    pub fn add_times(&mut self, times: (Timestamp, Timestamp)) {
+        self.times = (self.times.0.min(times.0), self.times.1.max(times.1));
+    }
+
+    fn commit_first(&mut self, count: usize) -> Result<(), Failure> {
+        for _ in 0..count {
+            let Some(out) = self.pending.pop_front() else { break };
+            self.ids -= out.reservation.as_ref().map_or(0, |reserved| reserved.verdicts().len());
+            if let Err(failure) = self.commit(out) {
+                self.forget();
+                return Err(failure);
+            }
+        }
+        if self.pending.is_empty() {
+            self.times = NO_TIMES;
+        }
+        Ok(())
+    }
+
+    /// Records a batch that is out, all or nothing.
+    pub fn commit(&mut self, mut out: Out) -> Result<(), Failure> {
+        let is_recorded = self.record(out.reservation.as_mut(), &out.progress)?;
+        drop(out.reservation.take());
+        // All of these are duplicates now; asking is what extends their windows.
+        if is_recorded && !out.repeats.is_empty() {
+            drop(self.dedup.reserve_fingerprints_at(&out.repeats));
+        }
+        Ok(())
+    }
+
+    /// False when it is passed by.
+    fn record(&mut self, mut reservation: Option<&mut Reservation>, progress: &Progress) -> Result<bool, Failure> {
+        loop {
+            let recorded = match &mut reservation {
+                Some(reserved) => reserved.try_commit(progress),
+                None if progress.is_empty() => Ok(()),
+                None => self.dedup.record_progress(progress),
+            };
+            match recorded {
+                Ok(()) => break,
+                Err(Error::Log(LogError::NoRoom { .. })) if self.passes => {
+                    let firsts = |reserved: &Reservation| {
+                        let verdicts = reserved.verdicts().iter();
+                        verdicts.filter(|verdict| **verdict == ReserveVerdict::FirstSeen).count() as u64
+                    };
+                    self.bypassed += reservation.map_or(0, |reserved| firsts(reserved));
+                    return Ok(false);
+                }
+                // A segment over the limit on files will not find room by waiting.
+                Err(Error::Log(LogError::NoRoom { source, .. }))
+                    if source.kind() != ErrorKind::FileTooLarge && self.room.wait("the state") => {}
+                Err(error) => return Err(state_dir::failure(&error)),
+            }
+        }
+        self.room.found("the state");
+        Ok(true)
+    }
+}
+
+/// Batches that are out and wait for a sync.
+#[derive(Debug)]
+pub struct Unfinished {
+    pub files: Vec<Unsynced>,
+    out: u64,
+}
+
+impl Unfinished {
+    pub fn new(outputs: &Outputs, commits: &Commits<'_>) -> Self {
+        let unsynced = |(number, output): (usize, &Output)| {
+            let (file, writes) = output.unsynced()?;
+            Some(Unsynced { number, file, writes, name: output.name() })
+        };
+        Self { files: outputs.all().enumerate().filter_map(unsynced).collect(), out: commits.out() }
+    }
+
+    /// Commits those batches, once all files are synced.
+    pub fn finish(&self, outputs: &mut Outputs, commits: &mut Commits<'_>, alarm: &Alarm) -> Result<(), Failure> {
+        for unsynced in &self.files {
+            outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
+        }
+        commits.synced(self.out, alarm)
+    }
+}
+
+/// A file that is to be synced.
+#[derive(Debug)]
+pub struct Unsynced {
+    /// Which output this is.
+    number: usize,
+    file: std::io::Result<File>,
+    writes: u64,
+    name: String,
+}
+
+impl Unsynced {
+    /// Puts it on disk; with no lock held, as it may take long.
+    pub fn sync(&mut self) -> Result<(), Failure> {
+        let file = std::mem::replace(&mut self.file, Err(std::io::ErrorKind::NotFound.into()));
+        sync(file, &self.name)
+    }
+}
+
+/// Wakes whoever commits what waits.
+#[derive(Debug, Default)]
+pub struct Alarm {
+    state: Mutex<(Option<Instant>, bool)>,
+    changed: Condvar,
+}
+
+impl Alarm {
+    /// Rings after `delay`, unless it rings before that anyway.
+    pub fn set(&self, delay: Duration) {
+        let due = Instant::now() + delay;
+        let mut state = lock(&self.state);
+        if state.0.is_none_or(|other| due < other) {
+            state.0 = Some(due);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Does not ring any more.
+    pub fn end(&self) {
+        lock(&self.state).1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Returns true when it rings, false when it has ended.
+    pub fn wait(&self) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            let left = state.0.map(|due| due.saturating_duration_since(Instant::now()));
+            state = match left {
+                _ if state.1 => return false,
+                Some(Duration::ZERO) => {
+                    state.0 = None;
+                    return true;
+                }
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+/// Their memory is a few MB.
+const IDS_PENDING_MAX: usize = 1 << 19;
+const BATCHES_PENDING_MAX: usize = 1 << 12;
+/// Of no events.
+const NO_TIMES: (Timestamp, Timestamp) = (Timestamp::MAX, Timestamp::MIN);

@@ -1,0 +1,36 @@
+//! Why writing ends.
+
+use dedupd::SinkError;
+
+use super::output::Output;
+use crate::exit::{Exit, Failure, cause};
+
+/// Why writing ends.
+#[derive(Debug)]
+pub enum Stop {
+    /// Nobody reads standard output any more.
+    ReaderGone,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Stop {
+    /// What it means that `target` could not be written to.
+    pub fn by(target: &Output, error: SinkError) -> Self {
+        match error {
+            SinkError::Io { source, .. } if target.is_stdout() && source.kind() == std::io::ErrorKind::BrokenPipe => {
+                Self::ReaderGone
+            }
+            SinkError::Io { source, .. } => {
+                Failure::new(Exit::Io, "output", format!("cannot write {} on: {}", target.name(), cause(&source)))
+                    .into()
+            }
+            other => Failure::new(Exit::Io, other.code(), format!("{}: {other}", target.name())).into(),
+        }
+    }
+}

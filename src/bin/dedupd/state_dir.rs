@@ -1,0 +1,76 @@
+//! The state that `--state` names: opening it, and what its errors mean for whoever runs this.
+
+use std::error::Error as _;
+use std::io::ErrorKind;
+
+use dedupd::{Builder, Deduplicator, Error, LogError, OnLogFailure, OpenError};
+
+use crate::args::{FilterArgs, StateFailsArg};
+use crate::config::{Reading, refused};
+use crate::exit::{Exit, Failure, cause};
+
+/// Opens the state that the flags name, or makes a set in memory.
+pub fn open(builder: Builder, args: &FilterArgs) -> Result<Deduplicator, Failure> {
+    let state = &args.state;
+    let Some(directory) = &state.state else { return builder.build().map_err(|error| failure(&error)) };
+    let builder = builder
+        .durability(state.durability)
+        .lock_timeout(state.lock_timeout)
+        .id_paths(Reading::new(&args.keys)?.keys.to_string())
+        .on_log_failure(match state.when_state_fails {
+            StateFailsArg::Stop => OnLogFailure::Refuse,
+            StateFailsArg::Pass => OnLogFailure::Continue,
+        });
+    let builder = match state.max_disk {
+        Some(bytes) => builder.max_disk(bytes),
+        None => builder,
+    };
+    builder.open(directory).map_err(|error| failure(&error))
+}
+
+/// The failure that an error of the set is.
+pub fn failure(error: &Error) -> Failure {
+    let (exit, advice) = match error {
+        Error::Open(error) => advise(error),
+        Error::Log(LogError::Poisoned { .. }) => (
+            Exit::Io,
+            "; what is out and not committed comes again at the next start, unless it was a file that is cut back",
+        ),
+        Error::Log(LogError::NoRoom { .. }) => (Exit::Io, ", or raise --max-disk; what is out is committed up to here"),
+        Error::Log(_) => (Exit::Io, ""),
+        error => return refused(error),
+    };
+    let because = match error {
+        Error::Open(error) => error.source(),
+        Error::Log(error) => error.source(),
+        _ => None,
+    };
+    let because = because.and_then(|source| source.downcast_ref()).map(|source| format!(": {}", cause(source)));
+    Failure::new(exit, error.code(), format!("{error}{}{advice}", because.unwrap_or_default()))
+}
+
+fn advise(error: &OpenError) -> (Exit, &'static str) {
+    match error {
+        OpenError::Locked { .. } => (Exit::Locked, " (--lock-timeout)"),
+        OpenError::Corrupt { .. } => {
+            (Exit::Corrupt, "; dedupd verify says more, dedupd repair or --on-corrupt salvage moves the bad part aside")
+        }
+        OpenError::OtherState { .. } => {
+            (Exit::OtherState, "; --key and --hash are part of it, and the file SECRET in the directory")
+        }
+        OpenError::Newer { .. } => (Exit::OtherState, ""),
+        OpenError::Io { source, .. } if is_refusal(source.kind()) => {
+            (Exit::CannotCreate, "; name a directory that may be written to")
+        }
+        _ => (Exit::Io, ""),
+    }
+}
+
+/// Whether it is the place that is wrong, and not the disk.
+fn is_refusal(kind: ErrorKind) -> bool {
+    use ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::PermissionDenied | Kind::NotFound | Kind::NotADirectory | Kind::AlreadyExists | Kind::ReadOnlyFilesystem
+    )
+}

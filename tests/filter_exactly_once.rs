@@ -1,0 +1,391 @@
+//! Goal: with files as inputs and outputs and a state, each command goes on where the last one stopped, and what
+//! somebody else did to the files meanwhile is noticed and refused, not repaired. Method: run, meddle, run again.
+
+mod filter;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use filter::{Ran, Running, dedupd, dir, events, eventually, read, write};
+
+/// A directory with a state, an input and an output.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(input: &str) -> Self {
+        let place = Self { dir: dir() };
+        write(place.path("in"), input);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, more: &[&str]) -> Ran {
+        self.run_with("in", "out", more)
+    }
+
+    fn run_with(&self, input: &str, output: &str, more: &[&str]) -> Ran {
+        let mut command = dedupd(["--report", "json", "--durability", "process"]);
+        command.arg("--state").arg(self.path("state"));
+        command.arg("--input").arg(self.path(input)).arg("--output").arg(self.path(output));
+        Ran::from(command.args(more).output().expect("it ends"))
+    }
+
+    /// It was refused, for this reason, and nothing was changed.
+    fn is_refused(&self, ran: &Ran, code: i32, why: &str) {
+        assert_eq!(ran.code, Some(code), "{}", ran.err);
+        assert!(ran.err.contains(why), "{}", ran.err);
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = File::options().append(true).open(path).expect("open");
+    file.write_all(text.as_bytes()).expect("written");
+}
+
+#[test]
+fn a_file_that_was_read_is_not_read_again() {
+    let place = Place::new(&(events([1, 2, 1]) + "bad\n"));
+    let first = place.run(&[]);
+    assert_eq!((first.code, first.count("read")), (Some(0), 4));
+    let modified = std::fs::metadata(place.path("out")).expect("a file").modified().expect("a time");
+    for _ in 0..2 {
+        let again = place.run(&[]);
+        assert_eq!((again.code, again.count("read"), again.count("bytes")), (Some(0), 0, 0));
+    }
+    assert_eq!(read(place.path("out")), events([1, 2]) + "bad\n");
+    assert_eq!(std::fs::metadata(place.path("out")).expect("a file").modified().expect("a time"), modified);
+}
+
+#[test]
+fn what_was_appended_to_an_input_is_read() {
+    let place = Place::new(&events([1, 2]));
+    place.run(&[]);
+    append(&place.path("in"), &(events([2, 3]) + "bad\n"));
+    let ran = place.run(&["--on-bad", "fail"]);
+    assert_eq!((ran.code, ran.count("read")), (Some(65), 3));
+    assert!(ran.err.contains("in, line 5, byte 44"), "lines and bytes are those of the file: {}", ran.err);
+    assert_eq!(read(place.path("out")), events([1, 2, 3]));
+    // It stands before the bad line.
+    assert_eq!((place.run(&["--on-bad", "fail"]).code, place.run(&[]).count("read")), (Some(65), 1));
+    assert_eq!(read(place.path("out")), events([1, 2, 3]) + "bad\n");
+}
+
+#[test]
+fn tomorrows_file_of_the_same_name_is_read_from_its_start() {
+    let place = Place::new(&events(0..100));
+    place.run(&[]);
+    std::fs::remove_file(place.path("in")).expect("removed");
+    write(place.path("in"), events(50..200));
+    let ran = place.run(&[]);
+    assert_eq!((ran.code, ran.count("read"), ran.count("duplicate")), (Some(0), 150, 50));
+    assert_eq!(read(place.path("out")), events(0..200));
+}
+
+#[test]
+fn a_file_is_known_under_another_name() {
+    let place = Place::new(&events([1, 2]));
+    place.run(&[]);
+    std::fs::rename(place.path("in"), place.path("in.1")).expect("moved");
+    write(place.path("in"), events([3]));
+    let ran = place.run(&[place.path("in.1").to_str().expect("UTF-8")]);
+    assert_eq!((ran.code, ran.count("read")), (Some(0), 1));
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_read_once() {
+    let place = Place::new(&events([1, 2]));
+    let ran = place.run(&[place.path("in").to_str().expect("UTF-8")]);
+    assert_eq!((ran.code, ran.count("read")), (Some(0), 2));
+}
+
+#[test]
+fn an_input_that_was_cut_or_edited_is_refused() {
+    let place = Place::new(&events(0..1_000));
+    place.run(&[]);
+    let out = read(place.path("out"));
+    let whole = read(place.path("in"));
+    File::options().write(true).open(place.path("in")).expect("open").set_len(500).expect("cut");
+    let ran = place.run(&[]);
+    place.is_refused(&ran, 66, "error[input_changed]");
+    assert!(ran.err.contains(&format!("has 500 bytes, and {} were read of it before", whole.len())), "{}", ran.err);
+    // The same inode again, with another last line.
+    append(&place.path("in"), &whole[500..].replace("999", "9x9"));
+    place.is_refused(&place.run(&[]), 66, "was changed before byte");
+    assert_eq!(read(place.path("out")), out);
+}
+
+#[test]
+fn an_output_that_is_not_as_it_was_left_is_refused_and_left_alone() {
+    let whole = events(0..1_000);
+    type Meddle = fn(&Path);
+    let meddles: [(&str, Meddle); 5] = [
+        ("was written up to byte", |out| {
+            File::options().write(true).open(out).expect("open").set_len(500).expect("cut")
+        }),
+        ("was changed before byte", |out| {
+            let text = read(out).replace("999", "9x9");
+            File::options().write(true).open(out).expect("open").write_all(text.as_bytes()).expect("written");
+        }),
+        ("is another file", |out| {
+            let copy = out.with_extension("copy");
+            std::fs::copy(out, &copy).expect("copied");
+            std::fs::rename(copy, out).expect("moved");
+        }),
+        ("is not there", |out| std::fs::remove_file(out).expect("removed")),
+        ("was written up to byte", |out| drop(File::create(out).expect("emptied"))),
+    ];
+    for (why, meddle) in meddles {
+        let place = Place::new(&whole);
+        place.run(&[]);
+        let out = place.path("out");
+        meddle(&out);
+        let left = std::fs::read(&out).ok();
+        append(&place.path("in"), &events(["new"]));
+        let ran = place.run(&[]);
+        place.is_refused(&ran, 73, why);
+        assert!(
+            ran.err.contains("error[output_changed]") && ran.err.contains(out.to_str().expect("UTF-8")),
+            "{}",
+            ran.err
+        );
+        assert_eq!(std::fs::read(&out).ok(), left, "{why}");
+        assert_eq!(place.run(&[]).code, Some(73), "and again");
+    }
+}
+
+#[test]
+fn rejects_and_duplicates_are_checked_too() {
+    for flag in ["--rejects", "--duplicates"] {
+        let place = Place::new(&(events([1, 1]) + "bad\n"));
+        let other = place.path("other");
+        let on_bad = if flag == "--rejects" { "divert" } else { "pass" };
+        let args = ["--on-bad", on_bad, flag, other.to_str().expect("UTF-8")];
+        assert!(matches!(place.run(&args).code, Some(0 | 1)));
+        assert!(!read(&other).is_empty());
+        File::create(&other).expect("emptied");
+        place.is_refused(&place.run(&args), 73, "other has 0 bytes, and was written up to byte");
+    }
+}
+
+#[test]
+fn an_output_that_is_longer_is_cut_back() {
+    let place = Place::new(&events([1, 2]));
+    place.run(&[]);
+    append(&place.path("out"), "written and not committed\nhalf");
+    append(&place.path("in"), &events([3]));
+    let ran = place.run(&[]);
+    assert_eq!((ran.code, &ran.report()["recovered"]["cut_bytes"]), (Some(0), &30.into()));
+    assert_eq!(read(place.path("out")), events([1, 2, 3]));
+}
+
+#[test]
+fn an_output_with_lines_that_nobody_knows_is_refused_unless_it_is_continued() {
+    let place = Place::new(&events([1]));
+    write(place.path("out"), "before\n");
+    place.is_refused(&place.run(&[]), 73, "has lines, and the state has no position in it");
+    assert_eq!(read(place.path("out")), "before\n");
+    assert_eq!(place.run(&["--append"]).code, Some(0));
+    assert_eq!(read(place.path("out")), "before\n".to_owned() + &events([1]));
+    // Its position is known now, with and without the flag.
+    append(&place.path("out"), "cut off\n");
+    assert_eq!((place.run(&[]).code, read(place.path("out"))), (Some(0), "before\n".to_owned() + &events([1])));
+    append(&place.path("out"), "cut off\n");
+    assert_eq!(
+        (place.run(&["--append"]).code, read(place.path("out"))),
+        (Some(0), "before\n".to_owned() + &events([1]))
+    );
+}
+
+#[test]
+fn an_output_that_was_moved_away_is_begun_again_when_that_is_asked_for() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    std::fs::rename(place.path("out"), place.path("out.1")).expect("moved");
+    append(&place.path("in"), &events([2]));
+    place.is_refused(&place.run(&[]), 73, "begin another with --append");
+    assert_eq!(place.run(&["--append"]).code, Some(0));
+    assert_eq!((read(place.path("out.1")), read(place.path("out"))), (events([1]), events([2])));
+}
+
+#[test]
+fn what_was_not_committed_does_not_stay_in_an_output_that_was_moved_away() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    append(&place.path("out"), &events([2]));
+    append(&place.path("in"), &events([2]));
+    std::fs::rename(place.path("out"), place.path("out.1")).expect("moved");
+    for _ in 0..2 {
+        assert_eq!(place.run(&["--append"]).code, Some(0));
+        assert_eq!((read(place.path("out.1")), read(place.path("out"))), (events([1]), events([2])));
+    }
+    // A file that has its place taken, too.
+    append(&place.path("out"), &events([3]));
+    append(&place.path("in"), &events([3]));
+    std::fs::rename(place.path("out"), place.path("out.2")).expect("moved");
+    write(place.path("out"), "begun by another\n");
+    assert_eq!(place.run(&["--append"]).code, Some(0));
+    assert_eq!(read(place.path("out.2")), events([2]));
+    assert_eq!(read(place.path("out")), "begun by another\n".to_owned() + &events([3]));
+}
+
+#[test]
+fn a_cut_output_is_refused_with_append_as_well() {
+    let place = Place::new(&events([1, 2]));
+    place.run(&[]);
+    File::options().write(true).open(place.path("out")).expect("open").set_len(3).expect("cut");
+    place.is_refused(&place.run(&["--append"]), 73, "has 3 bytes");
+}
+
+#[test]
+fn without_a_state_an_output_is_emptied_as_ever() {
+    let place = Place::new(&events([1]));
+    let (input, out) = (place.path("in"), place.path("out"));
+    write(&out, "before\n");
+    let args = ["-q", "-i", input.to_str().expect("UTF-8"), "-o", out.to_str().expect("UTF-8")];
+    for _ in 0..2 {
+        assert!(dedupd(args).status().expect("it ends").success());
+        assert_eq!(read(&out), events([1]));
+    }
+}
+
+#[test]
+fn each_output_has_a_position_of_its_own() {
+    let place = Place::new(&events([1]));
+    write(place.path("in2"), events([1, 2]));
+    assert_eq!((place.run(&[]).code, place.run_with("in2", "out2", &[]).code), (Some(0), Some(0)));
+    assert_eq!((read(place.path("out")), read(place.path("out2"))), (events([1]), events([2])));
+    append(&place.path("in"), &events([3]));
+    assert_eq!((place.run(&[]).code, read(place.path("out"))), (Some(0), events([1, 3])));
+}
+
+#[test]
+fn a_last_line_without_a_newline_is_ended_before_the_next_file_and_a_crash_changes_nothing() {
+    let place = Place::new("{\"id\":1}");
+    place.run(&[]);
+    assert_eq!(read(place.path("out")), "{\"id\":1}");
+    write(place.path("in2"), "{\"id\":2}\n");
+    let ran = place.run_with("in2", "out", &[]);
+    assert_eq!((ran.code, ran.count("newlines_added")), (Some(0), 1));
+    assert_eq!((place.run(&[]).code, read(place.path("out"))), (Some(0), "{\"id\":1}\n{\"id\":2}\n".to_owned()));
+}
+
+#[test]
+fn somebody_who_writes_to_the_output_is_noticed() {
+    let place = Place::new("");
+    let (input, state, out) = (place.path("in"), place.path("state"), place.path("out"));
+    let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let (input_name, state, out_name) = (path(&input), path(&state), path(&out));
+    let args = ["--follow", "-s", &state, "-i", &input_name, "-o", &out_name, "--durability", "process"];
+    let running = Running::start(&args);
+    append(&input, &events([1]));
+    eventually("the first line is out", || std::fs::read(&out).is_ok_and(|bytes| bytes == events([1]).as_bytes()));
+    append(&out, "not ours\n");
+    append(&input, &events([2]));
+    let (status, _, err) = running.end();
+    assert_eq!(status.code(), Some(74), "{err}");
+    assert!(err.contains("error[output_changed]") && err.contains("somebody else writes to it"), "{err}");
+}
+
+/// A filter that follows `in` and writes to `out`.
+fn following(place: &Place, durability: &str, more: &[&str]) -> Running {
+    let mut command = dedupd(["--report", "json", "--follow", "-v", "--durability", durability]);
+    command.arg("--state").arg(place.path("state"));
+    command.arg("--input").arg(place.path("in")).arg("--output").arg(place.path("out")).args(more);
+    Running::spawn(&mut command)
+}
+
+fn holds(path: &Path, text: &str) -> bool {
+    std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
+}
+
+#[test]
+fn a_followed_file_goes_on_where_it_was_also_after_its_rotation() {
+    let place = Place::new(&events([1]));
+    let (input, out) = (place.path("in"), place.path("out"));
+    let running = following(&place, "process", &[]);
+    eventually("the first line is out", || holds(&out, &events([1])));
+    running.signal(libc::SIGKILL);
+    running.end();
+    // While nobody looks, the rest of the file is written, it is renamed, and another begun.
+    append(&input, &events([2]));
+    std::fs::rename(&input, place.path("in.1")).expect("moved");
+    write(&input, events([3, 1]));
+    let running = following(&place, "process", &["--delivery", "exactly-once"]);
+    eventually("all lines are out", || holds(&out, &events([1, 2, 3])));
+    running.signal(libc::SIGTERM);
+    let (status, _, err) = running.end();
+    assert!(status.success() && err.contains("\"read\":3,"), "{err}");
+    // Nothing is left to read, under neither name.
+    let running = following(&place, "process", &[]);
+    append(&input, &events([4]));
+    eventually("the next line is out", || holds(&out, &events([1, 2, 3, 4])));
+    running.signal(libc::SIGTERM);
+    assert!(running.end().2.contains("\"read\":1,"));
+}
+
+#[test]
+fn a_followed_file_that_was_truncated_while_nobody_looked_starts_over() {
+    let place = Place::new(&events([1, 2]));
+    let (input, out) = (place.path("in"), place.path("out"));
+    let running = following(&place, "process", &[]);
+    eventually("the first lines are out", || holds(&out, &events([1, 2])));
+    running.signal(libc::SIGTERM);
+    running.end();
+    File::options().write(true).open(&input).expect("open").set_len(0).expect("cut");
+    append(&input, &events([3]));
+    let running = following(&place, "process", &[]);
+    eventually("the next line is out", || holds(&out, &events([1, 2, 3])));
+    running.signal(libc::SIGTERM);
+    assert!(running.end().2.contains("\"inputs_truncated\":1,"));
+}
+
+#[test]
+fn sighup_begins_a_new_output_at_its_start() {
+    for durability in ["process", "interval=1h", "power-loss"] {
+        let place = Place::new(&events([1]));
+        let (input, out, old) = (place.path("in"), place.path("out"), place.path("out.1"));
+        let mut running = following(&place, durability, &[]);
+        eventually("the first line is out", || holds(&out, &events([1])));
+        std::fs::rename(&out, &old).expect("moved");
+        running.signal(libc::SIGHUP);
+        while !running.err_line().contains("info[reopened]") {}
+        append(&input, &events([2]));
+        eventually("the second line is in the new file", || holds(&out, &events([2])));
+        running.child.kill().expect("a child of ours");
+        running.end();
+        append(&input, &events([3]));
+        let ran = place.run(&[]);
+        assert_eq!((ran.code, read(&old), read(&out)), (Some(0), events([1]), events([2, 3])), "{}", ran.err);
+    }
+}
+
+#[test]
+fn lines_of_a_pipe_that_were_out_when_it_died_are_known() {
+    let place = Place::new("");
+    let (state, out) = (place.path("state"), place.path("out"));
+    let args = ["-s", state.to_str().expect("UTF-8"), "-o", out.to_str().expect("UTF-8")];
+    let ran = filter::filter_counted(&args, events([1]));
+    assert_eq!((ran.code, &ran.report()["delivery"]), (Some(0), &"at-least-once".into()));
+    // As a process leaves it that died between delivery and commit.
+    append(&out, &(events([2, 3]) + "bad\n{\"id\":"));
+    let ran = filter::filter_counted(&args, events([3, 4, 2, 1]));
+    assert_eq!((ran.code, read(&out)), (Some(0), events([1, 2, 3]) + "bad\n" + &events([4])));
+    let recovered = &ran.report()["recovered"];
+    assert_eq!((&recovered["ids_of_lines"], &recovered["cut_bytes"]), (&2.into(), &6.into()));
+}
+
+#[test]
+fn lines_of_a_pipe_are_not_cut_off_by_a_run_over_files() {
+    let place = Place::new(&events([2, 3]));
+    let (state, out) = (place.path("state"), place.path("out"));
+    let args = ["-s", state.to_str().expect("UTF-8"), "-o", out.to_str().expect("UTF-8")];
+    filter::filter(&args, events([1]));
+    append(&out, &events([2]));
+    assert_eq!((place.run(&[]).code, read(&out)), (Some(0), events([1, 2, 3])));
+}
