@@ -57,6 +57,13 @@ fn files(path: &Path) -> Files {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
 
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
 fn directory_of(files: &Files) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, bytes)| fs::write(dir.path().join(name), bytes).unwrap());
@@ -352,6 +359,46 @@ fn a_state_may_be_looked_at_while_it_is_used() {
     assert!(looks > 1, "{looks}");
     dedup.close().unwrap();
 }
+
+#[test]
+fn a_copy_of_a_state_in_use_goes_on_when_verify_says_that_it_is_sound() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::starting_at(Timestamp::from_secs(1_000_000)));
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for batch in 0..20_000 {
+                firsts(&dedup, &ids(batch));
+                if is_over.load(Ordering::Acquire) {
+                    break;
+                }
+            }
+        });
+        let mut sound = 0;
+        for _ in 0..TRIES_MAX {
+            let copy = tempfile::tempdir().unwrap();
+            let names = names(dir.path());
+            // As the guide says: those with the highest number first.
+            for name in names.iter().rev().filter(|name| name.ends_with(".log") || *name == "SECRET") {
+                fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+            }
+            let found = state::verify(copy.path()).unwrap();
+            let opened = builder(&clock).open(copy.path());
+            assert_eq!(opened.is_ok(), found.is_sound(), "{found:?}");
+            let Ok(opened) = opened else { continue };
+            let batches = u32::try_from(found.ids.seen).unwrap() / BATCH;
+            assert_eq!((0..batches).map(|batch| firsts(&opened, &ids(batch))).sum::<usize>(), 0);
+            sound += 1;
+            if sound == 2 {
+                break;
+            }
+        }
+        is_over.store(true, Ordering::Release);
+        assert_eq!(sound, 2, "of {TRIES_MAX} copies");
+    });
+}
+
+const TRIES_MAX: usize = 50;
 
 /// What the state in `tests/cmd` was made with. Runs only when asked for, as the fixture is to stay as it is: it is of the
 /// first version of the format.

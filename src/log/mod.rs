@@ -7,7 +7,7 @@
 //!
 //! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the
 //! directory that a [`Disk`] is opened on, and keeps the secret. A [`Survey`] reads a log that may be another process's, and
-//! [`repair`] makes one that is refused one that opens.
+//! [`repair()`] makes one that is refused one that opens.
 //!
 //! Locks are taken in this order: `upkeep`, `commit`, `writer`. No lock but `upkeep` is held across I/O.
 #![doc = ""]

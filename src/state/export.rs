@@ -1,4 +1,4 @@
-//! [`export`] and [`records`]: what a state remembers, record by record.
+//! [`export()`] and [`records()`]: what a state remembers, record by record.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -91,7 +91,7 @@ pub fn export(path: impl AsRef<Path>, mut each: impl FnMut(Record<'_>) -> Contro
 /// Hands every record of the state at `path` to `each`, in sequence, until that breaks.
 ///
 /// # Errors
-/// As [`export`].
+/// As [`export()`].
 ///
 /// # Cost
 /// Reads the log once, also after a break.

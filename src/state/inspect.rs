@@ -1,4 +1,4 @@
-//! [`inspect`]: what a state holds.
+//! [`inspect()`]: what a state holds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -106,7 +106,7 @@ impl Inspection {
 /// Reads all of the state at `path`, and says what is in it, up to the first place that is wrong.
 ///
 /// # Errors
-/// As [`verify`](super::verify).
+/// As [`verify()`](super::verify()).
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, StateError> {
     let reader = Reader::open(path.as_ref())?;
     let (survey, read) = Survey::of(&reader.disk);

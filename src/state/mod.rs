@@ -1,7 +1,7 @@
 //! A state directory from outside: whether it is sound, what it holds, and how to have it open again after damage.
 //!
-//! [`verify`], [`inspect`], [`export`] and [`records`] only read. They take no lock and write nothing, so they may look
-//! at a directory that another process has open: they see all of its log up to the last committed frame. [`repair`]
+//! [`verify()`], [`inspect()`], [`export()`] and [`records()`] only read. They take no lock and write nothing, so they may look
+//! at a directory that another process has open: they see all of its log up to the last committed frame. [`repair()`]
 //! takes the lock.
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! [`repair`]: a state that is refused for corruption is made one that opens.
+//! [`repair()`]: a state that is refused for corruption is made one that opens.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! [`verify`]: whether a state is sound.
+//! [`verify()`]: whether a state is sound.
 
 use std::path::Path;
 

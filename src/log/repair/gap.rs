@@ -5,6 +5,7 @@
 
 use crate::time::Timestamp;
 
+use super::super::fields::u32_at;
 use super::super::frame::{HEADER_BYTES, Header};
 use super::super::header;
 use super::Gap;
@@ -83,9 +84,10 @@ impl Copying<'_> {
 fn end_of_one(bytes: &[u8]) -> Option<u64> {
     let set = bytes.iter().rposition(|byte| *byte != 0)? + 1;
     let header = bytes.first_chunk::<HEADER_BYTES>()?;
-    // A mark ends in zeros, after the chain.
     if set <= HEADER_BYTES {
-        return (header[32..36] != [0; 4]).then_some(HEADER_BYTES as u64);
+        // A mark, or one whose body is gone. The length of that is there, unless the header was cut before it.
+        let body = u64::from(u32_at(header, 36)?).min((bytes.len() - HEADER_BYTES) as u64);
+        return (header[32..36] != [0; 4]).then_some(HEADER_BYTES as u64 + body);
     }
     // Ids have no zeros in such a number, so those behind it are no part of it.
     (bytes.len() - set >= ZEROS_AFTER).then_some(set as u64)
@@ -105,6 +107,9 @@ mod tests {
         assert_eq!(end_of_one(&bytes), None, "nothing is there");
         bytes[..36].fill(7);
         assert_eq!(end_of_one(&bytes), Some(48), "a mark");
+        bytes[36] = 24;
+        assert_eq!(end_of_one(&bytes), Some(72), "its body is gone");
+        bytes[36..40].fill(0);
         bytes[32..36].fill(0);
         assert_eq!(end_of_one(&bytes), None, "cut inside of its header");
         bytes[..200].fill(7);
