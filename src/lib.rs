@@ -39,6 +39,7 @@ pub mod event;
 mod log;
 pub mod queue;
 pub mod sink;
+pub mod state;
 mod sync;
 pub mod time;
 mod window;

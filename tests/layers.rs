@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The path. A module uses only what stands above it; `guide` is prose and has no imports.
 const ORDER: &[&str] = &[
-    "sync", "time", "event", "decode", "queue", "window", "log", "dedup", "claim", "sink", "pipeline", "connect",
-    "metrics", "audit",
+    "sync", "time", "event", "decode", "queue", "window", "log", "state", "dedup", "claim", "sink", "pipeline",
+    "connect", "metrics", "audit",
 ];
 
 #[test]

@@ -9,7 +9,7 @@ mod common;
 use std::time::Duration;
 
 use common::oracle::{Expected, Oracle};
-use dedupd::{Clock, Deduplicator, ManualClock, Reservation, ReserveVerdict, Timestamp, Verdict};
+use dedupd::{Builder, Clock, Deduplicator, Durability, ManualClock, Reservation, ReserveVerdict, Timestamp, Verdict};
 use proptest::prelude::*;
 
 const WINDOW: Duration = Duration::from_secs(64);
@@ -25,6 +25,8 @@ enum Operation {
     Contains(u16),
     Advance(Duration),
     Maintain,
+    /// The process is killed, and the next one finds its state.
+    Restart,
 }
 
 fn operation(ids: u16) -> impl Strategy<Value = Operation> {
@@ -50,17 +52,45 @@ struct Model {
     oracle: Oracle,
     clock: ManualClock,
     reserved: Vec<(Reservation, Vec<u16>)>,
+    shape: (u32, u32, bool),
+    state: Option<tempfile::TempDir>,
 }
 
 impl Model {
     fn new(shard_bits: u32, class_max: u32, extend: bool) -> Self {
         let clock = ManualClock::starting_at(Timestamp::from_secs(1_000_000));
-        let builder = Deduplicator::builder().window(WINDOW).clock(clock.clone()).secret([7; 32]).housekeeping(false);
-        let builder = builder.extend_on_duplicate(extend).shape(shard_bits, 1, class_max);
-        let dedup = builder.build().unwrap();
+        let shape = (shard_bits, class_max, extend);
+        let dedup = builder(&clock, shape).build().unwrap();
         let oracle = Oracle::new(WINDOW, dedup.slack());
         let oracle = if extend { oracle.extending() } else { oracle };
-        Self { dedup, oracle, clock, reserved: Vec::new() }
+        Self { dedup, oracle, clock, reserved: Vec::new(), shape, state: None }
+    }
+
+    /// The same with a state on disk.
+    fn with_state(shard_bits: u32, class_max: u32, extend: bool) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut model = Self::new(shard_bits, class_max, extend);
+        model.dedup = builder(&model.clock, model.shape).open(state.path()).unwrap();
+        model.state = Some(state);
+        model
+    }
+
+    /// What a process that is killed now leaves behind is what its files hold: the next one opens a copy of them.
+    fn restart(&mut self) {
+        let Some(state) = &self.state else { return };
+        let _ = self.dedup.position();
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(state.path()).unwrap() {
+            let file = file.unwrap().path();
+            // A segment that is being prepared may be gone by now.
+            let _ = std::fs::copy(&file, copy.path().join(file.file_name().unwrap()));
+        }
+        for (reservation, ids) in self.reserved.drain(..) {
+            drop(reservation);
+            ids.iter().for_each(|id| self.oracle.forget(&id.to_le_bytes()));
+        }
+        self.dedup = builder(&self.clock, self.shape).open(copy.path()).unwrap();
+        self.state = Some(copy);
     }
 
     fn judge(&mut self, id: u16, verdict: Verdict) {
@@ -114,6 +144,7 @@ impl Model {
             Operation::Maintain => {
                 self.dedup.maintain(Duration::from_secs(1));
             }
+            Operation::Restart => self.restart(),
         }
     }
 
@@ -149,6 +180,34 @@ impl Model {
         let counted = (stats.live_ids + stats.pending_ids) as usize;
         assert!((sure..=known).contains(&counted), "{counted} ids counted, {sure} to {known} expected: {stats:?}");
         assert_eq!((stats.evicted_early, stats.bypassed, stats.clock_held), (0, 0, 0));
+    }
+}
+
+fn builder(clock: &ManualClock, (shard_bits, class_max, extend): (u32, u32, bool)) -> Builder {
+    let builder = Deduplicator::builder().window(WINDOW).clock(clock.clone()).secret([7; 32]).housekeeping(false);
+    builder.durability(Durability::Process).extend_on_duplicate(extend).shape(shard_bits, 1, class_max)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(256) / 16))]
+
+    /// The set with a state, restarted again and again.
+    #[test]
+    fn a_state_keeps_the_promise_through_restarts(
+        operations in proptest::collection::vec(
+            prop_oneof![14 => operation(100), 1 => Just(Operation::Restart)], 1..150),
+        class_max in 1_u32..5,
+        extend: bool,
+    ) {
+        let mut model = Model::with_state(1, class_max, extend);
+        for operation in operations {
+            model.apply(operation);
+        }
+        model.restart();
+        for id in 0..100 {
+            model.apply(Operation::Contains(id));
+        }
+        model.check_counts();
     }
 }
 

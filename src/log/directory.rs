@@ -138,7 +138,7 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 /// The secret in a file of exactly its size.
-fn read_secret(path: &Path) -> io::Result<Option<Secret>> {
+pub(crate) fn read_secret(path: &Path) -> io::Result<Option<Secret>> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let mut bytes = [0; SECRET_BYTES];
     if file.metadata()?.size() != SECRET_BYTES as u64 {
@@ -158,8 +158,8 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Director
     move |source| DirectoryError::Io { act, path: path.to_owned(), source }
 }
 
-const LOCK_NAME: &str = "LOCK";
-const SECRET_NAME: &str = "SECRET";
+pub(crate) const LOCK_NAME: &str = "LOCK";
+pub(crate) const SECRET_NAME: &str = "SECRET";
 const SECRET_TEMPORARY: &str = "SECRET.tmp";
 const SECRET_BYTES: usize = 32;
 /// `flock` waits for ever or not at all, so who waits asks again.

@@ -31,6 +31,9 @@ pub(crate) enum OpenError {
          repair the state"
     )]
     FirstFrame { place: String, offset: u64 },
+    /// A repair was cut short.
+    #[error("{place} tells of a repair that was not finished: repair the state again")]
+    Unrepaired { place: String },
     /// The state belongs to another configuration.
     #[error("{place} belongs to a state of another configuration: hash, id paths, scope or secret differ")]
     OtherState { place: String, found: [u8; super::IDENTITY_BYTES] },
@@ -50,16 +53,31 @@ impl OpenError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Io { .. } => "log_io",
-            Self::Corrupt { .. } | Self::Header { .. } | Self::FirstFrame { .. } => "log_corrupt",
+            Self::Corrupt { .. } | Self::Header { .. } | Self::FirstFrame { .. } | Self::Unrepaired { .. } => {
+                "log_corrupt"
+            }
             Self::OtherState { .. } => "log_other_state",
             Self::Newer { .. } | Self::Records { .. } => "log_newer",
         }
     }
 
     /// Whether bytes that were on disk are bad.
-    #[cfg(test)]
     pub(crate) fn is_corruption(&self) -> bool {
-        matches!(self, Self::Corrupt { .. } | Self::Header { .. } | Self::FirstFrame { .. })
+        match self {
+            Self::Corrupt { .. } | Self::Header { .. } | Self::FirstFrame { .. } | Self::Unrepaired { .. } => true,
+            Self::Io { .. } | Self::OtherState { .. } | Self::Newer { .. } | Self::Records { .. } => false,
+        }
+    }
+
+    /// The file with the bad bytes and where in it they begin.
+    pub(crate) fn spot(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Corrupt { place, offset, .. }
+            | Self::FirstFrame { place, offset }
+            | Self::Records { place, offset } => Some((place, *offset)),
+            Self::Header { place } | Self::Unrepaired { place } => Some((place, 0)),
+            Self::Io { .. } | Self::OtherState { .. } | Self::Newer { .. } => None,
+        }
     }
 }
 

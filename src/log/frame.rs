@@ -84,6 +84,26 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The salt that the frame at the start of `bytes` was written under, when it is there and checks with one.
+///
+/// A checksum that is known can be run backwards to what it was started from.
+pub(super) fn salt_of(bytes: &[u8]) -> Option<u64> {
+    let mut state = !u32_at(bytes, 0)?;
+    for byte in bytes.get(4..HEADER_BYTES)?.iter().rev() {
+        // Each entry of the table has a high byte of its own, and that alone is in the high byte of the state.
+        let entry = (0..=255).map(table).find(|(_, entry)| entry >> 24 == state >> 24)?;
+        state = ((state ^ entry.1) << 8) | (entry.0 ^ u32::from(*byte));
+    }
+    let salt = u64::from(u32_at(bytes, 4)?) << 32 | u64::from(!state);
+    Frame::decode(bytes, salt).map(|_| salt)
+}
+
+/// An index, and what a CRC32C that goes byte by byte adds for it.
+fn table(index: u32) -> (u32, u32) {
+    let entry = (0..8).fold(index, |crc, _| (crc >> 1) ^ if crc & 1 == 1 { POLYNOMIAL } else { 0 });
+    (index, entry)
+}
+
 const fn high(salt: u64) -> u32 {
     (salt >> 32) as u32
 }
@@ -94,6 +114,8 @@ const fn low(salt: u64) -> u32 {
 
 /// Bytes of a frame before its body.
 pub(super) const HEADER_BYTES: usize = 48;
+/// Castagnoli's, with its bits in reverse.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +167,16 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(Frame::decode(&bytes[..length], SALT).is_none(), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn the_salt_of_a_frame_is_told_by_its_checksum() {
+        let mut bytes = sample(&[3; 24]);
+        assert_eq!(salt_of(&bytes), Some(SALT));
+        assert_eq!(salt_of(&sample(&[])), Some(SALT));
+        bytes[60] ^= 1;
+        assert_eq!(salt_of(&bytes), None, "its body does not check");
+        assert_eq!(salt_of(&[0; 4096]), None);
     }
 
     #[test]

@@ -52,11 +52,11 @@ impl SegmentHeader {
         page[8..12].copy_from_slice(&VERSION.to_le_bytes());
         page[12..16].copy_from_slice(&flags.to_le_bytes());
         page[16..24].copy_from_slice(&self.number.to_le_bytes());
-        page[24..32].copy_from_slice(&self.salt.to_le_bytes());
+        page[SALT_AT..32].copy_from_slice(&self.salt.to_le_bytes());
         page[32..40].copy_from_slice(&place.sequence.to_le_bytes());
         page[40..44].copy_from_slice(&place.chain.to_le_bytes());
         page[48..56].copy_from_slice(&self.bytes.to_le_bytes());
-        page[56..88].copy_from_slice(&self.identity);
+        page[56..FIELDS_END].copy_from_slice(&self.identity);
         let crc = crc32c::crc32c(&page[..CRC_AT]);
         page[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         page
@@ -71,6 +71,14 @@ impl SegmentHeader {
         Self::fields(page).ok_or(NoHeader::Damaged)?
     }
 
+    /// The header in a page that does not check only because bytes are set where none should be.
+    pub(super) fn mended(bytes: &[u8]) -> Option<Self> {
+        let mut page = *bytes.first_chunk::<PAGE_BYTES>()?;
+        page[44..48].fill(0);
+        page[FIELDS_END..CRC_AT].fill(0);
+        Self::decode(&page).ok()
+    }
+
     fn fields(page: &[u8; PAGE_BYTES]) -> Option<Result<Self, NoHeader>> {
         let (version, flags) = (u32_at(page, 8)?, u32_at(page, 12)?);
         if version != VERSION || flags & !(RESUMES | RECYCLED) != 0 {
@@ -83,7 +91,7 @@ impl SegmentHeader {
         }
         Some(Ok(Self {
             number: u64_at(page, 16)?,
-            salt: u64_at(page, 24)?,
+            salt: u64_at(page, SALT_AT)?,
             start: if flags & RESUMES == 0 { Start::Follows } else { Start::Resumes(place) },
             is_recycled: flags & RECYCLED != 0,
             bytes: u64_at(page, 48)?,
@@ -93,8 +101,13 @@ impl SegmentHeader {
 }
 
 /// The name of the segment of this number.
-pub(super) fn name(number: u64) -> String {
+pub(crate) fn name(number: u64) -> String {
     format!("{number:016x}.log")
+}
+
+/// Whether this is the name of a segment.
+pub(crate) fn is_segment(name: &str) -> bool {
+    number(name).is_some()
 }
 
 /// The number of the segment of this name, when it is one.
@@ -111,10 +124,14 @@ pub(super) const PAGE_BYTES: usize = 4096;
 pub(crate) const IDENTITY_BYTES: usize = 32;
 
 const MAGIC: &[u8; 8] = b"DDUPLOG\0";
-const VERSION: u32 = 1;
+/// The version of the format.
+pub(crate) const VERSION: u32 = 1;
 const RESUMES: u32 = 1;
 const RECYCLED: u32 = 2;
 const CRC_AT: usize = PAGE_BYTES - 4;
+const FIELDS_END: usize = 56 + IDENTITY_BYTES;
+/// Where the salt stands.
+pub(super) const SALT_AT: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +165,17 @@ mod tests {
         for (sequence, is_one) in [(u64::MAX, false), (u64::MAX - 1, false), (u64::MAX - 2, true)] {
             let header = SegmentHeader { start: Start::Resumes(Place { sequence, chain: 7 }), ..sample() };
             assert_eq!(SegmentHeader::decode(&header.encode()).is_ok(), is_one);
+        }
+    }
+
+    #[test]
+    fn bytes_that_should_be_zero_are_mended_and_others_are_not() {
+        let page = sample().encode();
+        for at in 0..PAGE_BYTES {
+            let mut bad = page;
+            bad[at] ^= 0x40;
+            let is_padding = (44..48).contains(&at) || (FIELDS_END..CRC_AT).contains(&at);
+            assert_eq!(SegmentHeader::mended(&bad), is_padding.then(sample), "byte {at}");
         }
     }
 

@@ -6,7 +6,8 @@
 //! no next segment prepares it itself.
 //!
 //! It knows records only by kind. It does not gather single questions and keeps no clock. [`Directory`] locks the
-//! directory that a [`Disk`] is opened on, and keeps the secret.
+//! directory that a [`Disk`] is opened on, and keeps the secret. A [`Survey`] reads a log that may be another process's, and
+//! [`repair`] makes one that is refused one that opens.
 //!
 //! Locks are taken in this order: `upkeep`, `commit`, `writer`. No lock but `upkeep` is held across I/O.
 #![doc = ""]
@@ -25,9 +26,11 @@ mod housekeeper;
 #[cfg(all(loom, test))]
 mod models;
 mod recovery;
+mod repair;
 mod room;
 mod segment;
 mod storage;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -50,13 +53,15 @@ use upkeep::Upkeep;
 use writer::{Body, Piece, Segment, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record};
-pub(crate) use directory::{Directory, DirectoryError};
+pub(crate) use directory::{Directory, DirectoryError, LOCK_NAME, SECRET_NAME, read_secret};
 pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
-pub(crate) use header::IDENTITY_BYTES;
+pub(crate) use header::{IDENTITY_BYTES, VERSION, is_segment, name as segment_name};
 pub(crate) use housekeeper::{Bell, Housekeeper};
-pub(crate) use recovery::{Loss, Replayed};
+pub(crate) use recovery::{Loss, Replayed, is_quarantined};
+pub(crate) use repair::{Gap, Repaired, repair};
 pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
+pub(crate) use survey::{Ids, Survey, Surveyed, replay};
 
 /// How a log is kept. May change at any open.
 #[derive(Debug, Clone, Copy)]

@@ -13,12 +13,15 @@ use super::batch::Records;
 use super::error::OpenError;
 use super::frame::{self, Frame, Header};
 use super::header::{self, IDENTITY_BYTES, NoHeader, PAGE_BYTES, Place, SegmentHeader, Start};
+use super::repair;
 use super::segment::{PREPARE_NAME, RECYCLED_NAME};
 use super::storage::Storage;
 
 /// A frame that is replayed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Replayed<'a> {
+    /// The number of the segment that it stands in.
+    pub(crate) segment: u64,
     pub(crate) sequence: u64,
     /// The engine time that it was appended with.
     pub(crate) time: Timestamp,
@@ -79,15 +82,60 @@ pub(super) fn recover(
     identity: &[u8; IDENTITY_BYTES],
     replay: &mut dyn FnMut(Replayed<'_>),
 ) -> Result<Recovered, OpenError> {
-    let names = storage.list().map_err(|source| refused(storage, "list", "", source))?;
-    let row = headers(storage, &names, identity)?;
+    let names = list(storage)?;
+    let row = headers(storage, &names, Some(identity))?;
     write_back(storage, &row)?;
-    let mut scan = Scan { storage, replay, place: None, newest: i64::MIN, found: Vec::new(), spot: None };
-    for (index, segment) in row.iter().enumerate() {
-        let cap = row[index + 1..].iter().filter_map(resumed).map(|place| place.sequence).min();
-        scan.segment(index, segment, cap)?;
-    }
+    let mut scan = Scan::new(storage, replay);
+    scan.all(&row)?;
     scan.finish(&row, &names)
+}
+
+/// Reads the log in `storage` as [`recover`] does, whatever its configuration, and changes nothing at all: somebody
+/// else may be writing to it. What stands behind the last frame is returned.
+pub(super) fn read_only(
+    storage: &dyn Storage,
+    replay: &mut dyn FnMut(Replayed<'_>),
+) -> Result<Option<Loss>, OpenError> {
+    let names = list(storage)?;
+    let row = headers(storage, &names, None)?;
+    let mut scan = Scan::new(storage, replay);
+    scan.all(&row)?;
+    scan.loss(&row)
+}
+
+/// Reads all of `row`, whose segments hold no frame that counts above what `cap` says, and says where that cannot go
+/// on.
+pub(super) fn trace(
+    storage: &dyn Storage,
+    row: &[SegmentHeader],
+    cap: &dyn Fn(usize) -> Option<u64>,
+    replay: &mut dyn FnMut(Replayed<'_>),
+) -> Trace {
+    let mut scan = Scan::new(storage, replay);
+    let read = row.iter().enumerate().try_for_each(|(index, segment)| scan.segment(index, segment, cap(index)));
+    let read = read.and_then(|()| scan.loss(row).map(drop));
+    let spot = scan.spot.map_or(0, |spot| spot.index);
+    Trace { read, spot, before: scan.entries.get(spot).copied().flatten(), place: scan.place }
+}
+
+/// How far a row of segments could be read.
+pub(super) struct Trace {
+    pub(super) read: Result<(), OpenError>,
+    /// The segment that the last frame stands in, by its index.
+    pub(super) spot: usize,
+    /// The place before that segment, when it is known.
+    pub(super) before: Option<Place>,
+    /// The place after the last frame.
+    pub(super) place: Option<Place>,
+}
+
+/// The names in `storage`; none may say that a repair was cut short.
+fn list(storage: &dyn Storage) -> Result<Vec<String>, OpenError> {
+    let names = storage.list().map_err(|source| refused(storage, "list", "", source))?;
+    match names.iter().find(|name| repair::is_mark(name)) {
+        Some(name) => Err(OpenError::Unrepaired { place: storage.place(name) }),
+        None => Ok(names),
+    }
 }
 
 impl Recovered {
@@ -141,11 +189,25 @@ impl Leftover {
 fn headers(
     storage: &dyn Storage,
     names: &[String],
-    identity: &[u8; IDENTITY_BYTES],
+    identity: Option<&[u8; IDENTITY_BYTES]>,
 ) -> Result<Vec<SegmentHeader>, OpenError> {
+    let row: Vec<SegmentHeader> =
+        numbers(names).into_iter().map(|number| read_header(storage, number)).collect::<Result<_, _>>()?;
+    let wanted = identity.or(row.first().map(|header| &header.identity));
+    match row.iter().find(|header| Some(&header.identity) != wanted) {
+        Some(header) => {
+            let place = storage.place(&header::name(header.number));
+            Err(OpenError::OtherState { place, found: header.identity })
+        }
+        None => Ok(row),
+    }
+}
+
+/// The numbers of the segments among `names`, in order.
+pub(super) fn numbers(names: &[String]) -> Vec<u64> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| header::number(name)).collect();
     numbers.sort_unstable();
-    numbers.into_iter().map(|number| read_header(storage, number, identity)).collect()
+    numbers
 }
 
 /// Has everything on disk that is going to be read. What stands before the last segment that resumes was when that
@@ -158,11 +220,7 @@ fn write_back(storage: &dyn Storage, row: &[SegmentHeader]) -> Result<(), OpenEr
     })
 }
 
-fn read_header(
-    storage: &dyn Storage,
-    number: u64,
-    identity: &[u8; IDENTITY_BYTES],
-) -> Result<SegmentHeader, OpenError> {
+pub(super) fn read_header(storage: &dyn Storage, number: u64) -> Result<SegmentHeader, OpenError> {
     let name = header::name(number);
     let page = storage.read(&name, PAGE_BYTES as u64).map_err(|source| refused(storage, "read", &name, source))?;
     let place = storage.place(&name);
@@ -170,7 +228,6 @@ fn read_header(
         Err(NoHeader::Newer { version }) => Err(OpenError::Newer { place, version }),
         Ok(header) if header.number != number => Err(OpenError::Header { place }),
         Err(NoHeader::Damaged) => Err(OpenError::Header { place }),
-        Ok(header) if header.identity != *identity => Err(OpenError::OtherState { place, found: header.identity }),
         Ok(header) => Ok(header),
     }
 }
@@ -183,6 +240,8 @@ struct Scan<'a> {
     place: Option<Place>,
     newest: i64,
     found: Vec<Found>,
+    /// The place before each segment, as far as it is known.
+    entries: Vec<Option<Place>>,
     spot: Option<Spot>,
 }
 
@@ -196,16 +255,29 @@ struct Found {
 }
 
 /// Where the next frame would stand.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Spot {
     index: usize,
     offset: usize,
 }
 
-impl Scan<'_> {
+impl<'s> Scan<'s> {
+    fn new(storage: &'s dyn Storage, replay: &'s mut dyn FnMut(Replayed<'_>)) -> Self {
+        Self { storage, replay, place: None, newest: i64::MIN, found: Vec::new(), entries: Vec::new(), spot: None }
+    }
+
+    /// Applies the frames of all segments.
+    fn all(&mut self, row: &[SegmentHeader]) -> Result<(), OpenError> {
+        row.iter().enumerate().try_for_each(|(index, segment)| {
+            let cap = row[index + 1..].iter().filter_map(resumed).map(|place| place.sequence).min();
+            self.segment(index, segment, cap)
+        })
+    }
+
     /// Applies the frames of one segment that come next, none above `cap`.
     fn segment(&mut self, index: usize, segment: &SegmentHeader, cap: Option<u64>) -> Result<(), OpenError> {
         self.enter(index, segment, cap)?;
+        self.entries.push(self.place);
         let bytes = self.read(segment.number)?;
         let mut sealed: Option<Sealed> = None;
         let mut offset = PAGE_BYTES;
@@ -271,7 +343,8 @@ impl Scan<'_> {
         let header = &frame.header;
         self.place = Some(Place { sequence: header.sequence, chain: frame.crc });
         self.newest = self.newest.max(header.time);
-        (self.replay)(Replayed { sequence: header.sequence, time: Timestamp::from_nanos(header.time), records });
+        let (segment, sequence, time) = (number, header.sequence, Timestamp::from_nanos(header.time));
+        (self.replay)(Replayed { segment, sequence, time, records });
         Ok(())
     }
 
@@ -283,9 +356,7 @@ impl Scan<'_> {
         let mut leftovers: Vec<Leftover> = self.found.iter().filter_map(Found::leftover).collect();
         let lowest = sealed.first().map_or(0, |sealed| sealed.number);
         let outlived = |name: &&String| {
-            name.as_str() == PREPARE_NAME
-                || name.as_str() == RECYCLED_NAME
-                || quarantined(name).is_some_and(|number| number < lowest)
+            name.as_str() == PREPARE_NAME || name.as_str() == RECYCLED_NAME || is_outlived(name, lowest)
         };
         leftovers.extend(names.iter().filter(outlived).cloned().map(Leftover::Remove));
         let next_number = row.last().map_or(1, |segment| segment.number + 1);
@@ -295,31 +366,34 @@ impl Scan<'_> {
     /// What stands behind the last frame in its segment and all later ones; an error when that frame was not the last.
     fn loss(&mut self, row: &[SegmentHeader]) -> Result<Option<Loss>, OpenError> {
         let (Some(spot), Some(place)) = (self.spot, self.place) else { return Ok(None) };
-        let (mut all, mut is_loss) = (Behind::default(), false);
+        let (mut all, mut is_loss, mut gap) = (Behind::default(), false, spot);
         for (index, segment) in row.iter().enumerate().skip(spot.index) {
             let from = if index == spot.index { spot.offset } else { PAGE_BYTES };
             let bytes = self.read(segment.number)?;
             let behind = Behind::of(&bytes, from, segment, self.missing_sequence());
             is_loss |= behind.is_something(segment);
+            if index == gap.index + 1 && all.bytes == 0 && behind.begins_with_gap {
+                gap = Spot { index, offset: PAGE_BYTES };
+            }
             all.add(&behind);
         }
         if all.synced > place.sequence {
-            return Err(self.missing(all.synced));
+            return Err(self.missing_at(gap, all.synced));
         }
-        let place = row.get(spot.index).map(|segment| self.storage.place(&header::name(segment.number)));
-        let report = |place| Loss { place, offset: spot.offset as u64, bytes: all.bytes, frames: all.frames };
+        let place = row.get(gap.index).map(|segment| self.storage.place(&header::name(segment.number)));
+        let report = |place| Loss { place, offset: gap.offset as u64, bytes: all.bytes, frames: all.frames };
         Ok(place.filter(|_| is_loss).map(report))
     }
 
     /// The error for a next frame that is not there and was on disk, as all up to `synced`.
     fn missing(&self, synced: u64) -> OpenError {
-        let number = self.spot.and_then(|spot| Some(self.found.get(spot.index)?.number));
-        OpenError::Corrupt {
-            place: self.storage.place(&number.map_or_else(String::new, header::name)),
-            offset: self.spot.map_or(0, |spot| spot.offset as u64),
-            sequence: self.missing_sequence(),
-            synced,
-        }
+        self.missing_at(self.spot.unwrap_or(Spot { index: 0, offset: 0 }), synced)
+    }
+
+    fn missing_at(&self, gap: Spot, synced: u64) -> OpenError {
+        let name = self.found.get(gap.index).map_or_else(String::new, |found| header::name(found.number));
+        let (place, sequence) = (self.storage.place(&name), self.missing_sequence());
+        OpenError::Corrupt { place, offset: gap.offset as u64, sequence, synced }
     }
 
     /// The sequence that comes next.
@@ -346,19 +420,22 @@ impl Found {
 
 /// What stands behind the frames that were applied.
 #[derive(Default)]
-struct Behind {
+pub(super) struct Behind {
     /// From the gap to the last byte that is set.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Headers of frames that check.
-    headers: u64,
+    pub(super) headers: u64,
     /// Those of them that come after the frame that is missing.
-    frames: u64,
+    pub(super) frames: u64,
     /// The highest mark of any of them.
-    synced: u64,
+    pub(super) synced: u64,
+    /// Whether the frame that is missing must have stood at the very start: what comes first is that frame, with a
+    /// body that does not check, or stands further on.
+    begins_with_gap: bool,
 }
 
 impl Behind {
-    fn of(bytes: &[u8], from: usize, segment: &SegmentHeader, missing: u64) -> Self {
+    pub(super) fn of(bytes: &[u8], from: usize, segment: &SegmentHeader, missing: u64) -> Self {
         let rest = bytes.get(from..).unwrap_or_default();
         let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
         let mut behind = Self { bytes, ..Self::default() };
@@ -367,6 +444,7 @@ impl Behind {
         let last = set.saturating_add(frame::HEADER_BYTES).min(rest.len());
         for at in (0..last).step_by(8) {
             if let Some((header, _)) = rest.get(at..).and_then(|bytes| Header::decode(bytes, segment.salt)) {
+                behind.begins_with_gap |= behind.headers == 0 && (at > 0 || header.sequence == missing);
                 behind.headers += 1;
                 behind.frames += u64::from(header.sequence > missing);
                 behind.synced = behind.synced.max(header.synced);
@@ -388,22 +466,33 @@ impl Behind {
     }
 }
 
-fn resumed(segment: &SegmentHeader) -> Option<Place> {
+pub(super) fn resumed(segment: &SegmentHeader) -> Option<Place> {
     match segment.start {
         Start::Follows => None,
         Start::Resumes(place) => Some(place),
     }
 }
 
-/// The number of the segment that was moved aside as `name`.
-fn quarantined(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(QUARANTINE_SUFFIX)?;
-    u64::from_str_radix(digits, 16).ok()
+/// Whether `name` was moved aside and is older than all that is live.
+fn is_outlived(name: &str, lowest: u64) -> bool {
+    quarantined_until(name).is_some_and(|until| until < lowest)
 }
 
-/// Whether `name` is that of a segment that was moved aside.
-pub(super) fn is_quarantined(name: &str) -> bool {
-    quarantined(name).is_some()
+/// Whether this is the name of a file that was moved aside.
+pub(crate) fn is_quarantined(name: &str) -> bool {
+    quarantined_until(name).is_some()
+}
+
+/// The name under which a repair moves segment `number` aside, until `last` has aged out.
+pub(super) fn quarantined_name(number: u64, last: u64) -> String {
+    format!("{number:016x}-{last:016x}{QUARANTINE_SUFFIX}")
+}
+
+/// The number of the segment that what was moved aside as `name` outlives by an open; its own when there is no other.
+pub(super) fn quarantined_until(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(QUARANTINE_SUFFIX)?;
+    let until = digits.rsplit_once('-').map_or(digits, |(_, until)| until);
+    u64::from_str_radix(until, 16).ok()
 }
 
 /// What a segment whose last frame ends at `end` is cut to: a whole page, so that no synced page is written again.
@@ -422,4 +511,4 @@ pub(super) fn refused(storage: &dyn Storage, act: &'static str, name: &str, sour
 
 /// No segment is larger; a file that is longer is read to here.
 pub(super) const SEGMENT_BYTES_LIMIT: u64 = 1 << 30;
-const QUARANTINE_SUFFIX: &str = ".quarantine";
+pub(super) const QUARANTINE_SUFFIX: &str = ".quarantine";

@@ -55,7 +55,7 @@ impl Shared {
     #[inline]
     fn note_change(&self) {
         if !self.has_changes.load(Ordering::Relaxed) {
-            self.has_changes.store(true, Ordering::Release);
+            self.has_changes.swap(true, Ordering::AcqRel);
         }
     }
 }
@@ -71,27 +71,38 @@ impl Held<'_> {
         }
     }
 
-    /// Event time: records what was seen, or seen again, at `moment` before a restart. False without room.
+    /// Records what was seen, or seen again, at `moment` before a restart. False without room.
     fn restore(&mut self, fingerprint: Fingerprint, moment: Moment, is_refresh: bool) -> bool {
         let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
-        let era = self.core.era;
+        let (era, is_event_time) = (self.core.era, self.is_event_time());
         let found = self.segment(root, stored).and_then(|segment| {
             let place = segment.find(stored, |mark| {
                 let generation = mark.generation(era.newest);
-                let counts =
-                    if is_refresh { moment.window.contains(generation) } else { generation == moment.generation };
+                let counts = match (is_event_time, is_refresh) {
+                    // The one entry that there may be.
+                    (false, _) => true,
+                    (true, false) => generation == moment.generation,
+                    (true, true) => moment.window.contains(generation),
+                };
                 !mark.is_pending() && !era.has_expired(mark) && counts
             })?;
-            Some(segment.mark(place))
+            Some((place, segment.mark(place)))
         });
         match found {
-            Some(mark) if is_refresh && mark.generation(era.newest) < moment.generation => {
+            Some((_, mark)) if mark.generation(era.newest) >= moment.generation => return true,
+            Some((_, mark)) if is_event_time => {
                 self.extend(fingerprint, mark, moment.generation);
-                true
+                return true;
             }
-            Some(_) => true,
-            None => self.record(fingerprint, Some(moment.time), Act::Restore, Answer::New) == Answer::New,
+            Some((place, mark)) => {
+                if let Some(mut segment) = self.segment(root, stored) {
+                    segment.free(place);
+                }
+                self.uncount(mark.generation(era.newest));
+            }
+            None => {}
         }
+        self.record(fingerprint, Some(moment.time), Act::Restore, Answer::New) == Answer::New
     }
 }
 
@@ -134,7 +145,7 @@ impl Set {
         self.common.generations.restore_front(front);
     }
 
-    /// Processing time: records what was seen, or seen again, at `now` before a restart; returns for how many there was no
+    /// Processing time: records what was seen, or seen again, at `now` before a restart, when nothing later was; returns for how many there was no
     /// room. Nothing is counted as a question once [`Set::forget_answers`] was called.
     pub(crate) fn restore(&self, fingerprints: &[Fingerprint], now: i64) -> u64 {
         let mut full = 0;
@@ -145,7 +156,7 @@ impl Set {
         full
     }
 
-    /// Event time: records what was seen, or seen again, at `time` before a restart. False without room for it.
+    /// Records what was seen, or seen again, at `time` before a restart, whatever else was. False without room for it.
     pub(crate) fn restore_at(&self, fingerprint: Fingerprint, time: i64, is_refresh: bool) -> bool {
         if self.common.generations.generation_at(time).is_err() {
             // Forgotten by now.

@@ -8,7 +8,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Act, Answer, Config, Limits, Set, Shape, When};
+use super::{Act, Answer, Changes, Config, Limits, Set, Shape, When};
 use crate::event::Fingerprint;
 
 const WINDOW: i64 = 64_000;
@@ -106,5 +106,29 @@ fn loom_a_reserved_id_has_one_owner_until_it_is_resolved() {
         assert_eq!(owners, 1, "{answers:?}");
         assert_eq!(observe(&set, 1, 0), Answer::Seen);
         assert_eq!(set.tally().pending, 0);
+    });
+}
+
+/// Of two that ask, and one that takes what was gathered meanwhile, nothing is lost and nothing taken twice; and what was
+/// gathered before `has_changes` was looked at is either taken or still said to be there.
+#[test]
+fn loom_what_is_gathered_is_taken_once() {
+    loom::model(|| {
+        let set = set(u64::MAX);
+        let gather = |n| move |set: &Set| set.ask(id(n), When::Now(0), Act::Gather);
+        assert_eq!(gather(1)(&set), Answer::New);
+        let taker = {
+            let set = Arc::clone(&set);
+            thread::spawn(move || {
+                let mut changes = Changes::default();
+                set.take_changes(&mut changes);
+                changes
+            })
+        };
+        assert_eq!(gather(2)(&set), Answer::New);
+        let mut taken = taker.join().unwrap();
+        assert!(set.has_changes() || taken.seen.len() == 2, "gathered, and nobody is told");
+        set.take_changes(&mut taken);
+        assert_eq!(taken.seen.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(1), id(2)]);
     });
 }

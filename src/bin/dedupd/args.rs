@@ -41,6 +41,38 @@ pub enum Command {
     Man,
     /// Says for each line which ID it has, how it came about, and what the verdict would be.
     Explain(ExplainArgs),
+    /// Says whether a state directory is sound: as JSON, and by the exit code (0, 76, 78). Changes nothing.
+    Verify {
+        /// The state directory.
+        dir: PathBuf,
+    },
+    /// Says what a state directory holds: segments, ids, times, positions, configuration. Changes nothing.
+    Inspect {
+        /// The state directory.
+        dir: PathBuf,
+        /// Say it as JSON, with stable names.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes a corrupt state directory one that opens: keeps all that checks, moves the rest aside, deletes nothing.
+    Repair {
+        /// The state directory. Nobody may have it open.
+        dir: PathBuf,
+        /// The window that the state is used with, to say until when ids may be unknown.
+        #[arg(short, long, value_name = "DURATION", value_parser = window)]
+        window: Option<Duration>,
+        /// How long to wait for who has it open.
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+        lock_timeout: Duration,
+    },
+    /// Writes what a state directory remembers as lines of JSON: one for each ID that was seen and not forgotten.
+    Export {
+        /// The state directory.
+        dir: PathBuf,
+        /// Write every record in sequence, also what was forgotten and the positions of sources and sinks.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 /// Where the ID stands, and what else makes a fingerprint.
@@ -243,5 +275,8 @@ Exit codes:
   70  a bug: the books do not balance, or a panic (please report)
   73  an output cannot be created
   74  reading or writing failed
+  75  a state directory is in use by another process
+  76  a state directory is corrupt
+  78  a state directory is of another configuration or a newer version
 
 A file that is named like a command is read as ./man or --input man.";

@@ -23,6 +23,12 @@ pub enum Exit {
     CannotCreate = 73,
     /// Reading or writing failed.
     Io = 74,
+    /// A state directory is in use by another process.
+    InUse = 75,
+    /// A state directory is corrupt.
+    Corrupt = 76,
+    /// A state directory is of another configuration or a newer version.
+    OtherState = 78,
 }
 
 impl From<Exit> for ExitCode {

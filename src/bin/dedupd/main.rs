@@ -8,6 +8,7 @@ mod filter;
 mod log;
 mod memory;
 mod quantity;
+mod state;
 mod stdio;
 
 use std::io::{IsTerminal, Write};
@@ -41,6 +42,10 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         None => filter(&cli.filter),
         Some(Command::Explain(args)) => explain::run(args),
+        Some(Command::Verify { dir }) => state::verify(dir),
+        Some(Command::Inspect { dir, json }) => state::inspect(dir, *json),
+        Some(Command::Repair { dir, window, lock_timeout }) => state::repair(dir, *window, *lock_timeout),
+        Some(Command::Export { dir, all }) => state::export(dir, *all),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "dedupd", &mut script);

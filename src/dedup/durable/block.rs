@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::event::Fingerprint;
 use crate::log::{Batch, Kind};
 use crate::time::Timestamp;
-use crate::window::{Answer, Times};
+use crate::window::Answer;
 
 use super::super::OnLogFailure;
 use super::keeper::Keeper;
@@ -24,11 +24,8 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    pub(super) fn new(keeper: &'a Keeper, times: Times<'_>) -> Self {
-        let time = match times {
-            Times::Now(now) => Timestamp::from_nanos(now),
-            Times::Each { .. } => keeper.engine_time(),
-        };
+    pub(super) fn new(keeper: &'a Keeper) -> Self {
+        let time = keeper.engine_time();
         let (asked, firsts, answers) = (Vec::new(), Vec::new(), Vec::new());
         Self { keeper, time, batch: Batch::new(), asked, answered: 0, firsts, answers }
     }

@@ -85,7 +85,7 @@ impl Keeper {
         let is_alone = self.durability == Durability::PowerLoss;
         let alone = is_alone.then(|| self.order.write().unwrap_or_else(PoisonError::into_inner));
         let shared = (!is_alone).then(|| self.order.read().unwrap_or_else(PoisonError::into_inner));
-        let mut block = Block::new(self, times);
+        let mut block = Block::new(self);
         let block_cell = RefCell::new(&mut block);
         let act = if matches!(times, Times::Now(_)) { Act::Observe } else { Act::Gather };
         let hash = |range: Range<usize>, out: &mut Vec<_>| {
@@ -150,8 +150,7 @@ impl Keeper {
         progress: &Progress,
     ) -> Result<(), LogError> {
         let mut batch = Batch::new();
-        let now = self.clock.now();
-        let time = if self.event_time { self.engine_time() } else { now };
+        let (now, time) = (self.clock.now(), self.engine_time());
         match times {
             _ if ids.is_empty() => {}
             Some(times) if self.event_time => {

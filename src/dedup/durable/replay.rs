@@ -35,7 +35,8 @@ pub(super) struct Replayer<'a> {
     forgotten_before: i64,
     progress: &'a mut Kept,
     replay: Replay,
-    /// The latest time of any frame so far, and the slice that it is in.
+    /// The time of this frame, the latest of any frame so far, and the slice that the latest is in.
+    time: i64,
     newest: i64,
     slice: Option<i64>,
     lanes: Vec<Lane<'a>>,
@@ -79,8 +80,8 @@ impl<'a> Replayer<'a> {
             false => thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX),
         };
         let lanes = (0..threads).map(|_| Lane::start(scope, set)).collect();
-        let (replay, newest, slice) = (Replay::default(), i64::MIN, None);
-        Self { set, event_time, forgotten_before, progress, replay, newest, slice, lanes }
+        let (replay, time, newest, slice) = (Replay::default(), i64::MIN, i64::MIN, None);
+        Self { set, event_time, forgotten_before, progress, replay, time, newest, slice, lanes }
     }
 
     /// Applies one frame.
@@ -111,6 +112,7 @@ impl<'a> Replayer<'a> {
 
     /// Moves time to that of a frame, once all that came before is recorded.
     fn reach(&mut self, time: i64) {
+        self.time = time;
         let time = self.newest.max(time);
         let slice = time.div_euclid(self.set.slack());
         if self.slice != Some(slice) {
@@ -125,11 +127,12 @@ impl<'a> Replayer<'a> {
 
     fn record(&mut self, record: Record<'_>) {
         match record.kind {
-            Kind::Seen | Kind::Refresh if self.event_time => {
-                let (time, is_refresh) = (self.newest, record.kind == Kind::Refresh);
+            Kind::Seen | Kind::Refresh if self.time < self.forgotten_before && !self.event_time => {}
+            // A frame that waited while others of later times went ahead, and any in event time.
+            Kind::Seen | Kind::Refresh if self.event_time || self.is_behind() => {
+                let (time, is_refresh) = (self.time, record.kind == Kind::Refresh);
                 record.ids().for_each(|id| self.restore_at(id, time, is_refresh));
             }
-            Kind::Seen | Kind::Refresh if self.newest < self.forgotten_before => {}
             Kind::Seen | Kind::Refresh => record.ids().for_each(|id| self.restore(id)),
             Kind::SeenAt | Kind::RefreshAt => {
                 let is_refresh = record.kind == Kind::RefreshAt;
@@ -143,6 +146,10 @@ impl<'a> Replayer<'a> {
             }
             Kind::Claim | Kind::Watermark | Kind::Clock => {}
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.slice.is_some_and(|slice| self.time.div_euclid(self.set.slack()) < slice)
     }
 
     #[inline]

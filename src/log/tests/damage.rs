@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A log of three segments, whose last life ended by `is_closed` or by a kill before any sync.
-fn sample(is_closed: bool) -> (Files, World) {
+pub(super) fn sample(is_closed: bool) -> (Files, World) {
     let simulated = Simulated::new(512);
     let mut world = World::default();
     let config = Config { segment_bytes_max: 8_192, ..tiny() };
@@ -31,7 +31,7 @@ fn sample(is_closed: bool) -> (Files, World) {
 }
 
 /// A log whose first life ended inside an append, far behind a hole, and whose second one was closed.
-fn two_lives() -> (Files, World) {
+pub(super) fn two_lives() -> (Files, World) {
     let simulated = Simulated::new(512);
     let mut world = World::default();
     let (log, _, _) = open(simulated.clone(), tiny()).unwrap();
@@ -151,7 +151,7 @@ thread_local! {
 }
 
 /// Flips, zeroes, moves or cuts something.
-fn damage(files: &mut Files, random: &mut Seeded) {
+pub(super) fn damage(files: &mut Files, random: &mut Seeded) {
     let index = usize::try_from(random.below(files.len() as u64)).unwrap();
     let Some(bytes) = files.values_mut().nth(index).filter(|bytes| !bytes.is_empty()) else { return };
     let mut any = |limit: usize| usize::try_from(random.below(limit as u64)).unwrap();

@@ -10,8 +10,10 @@ mod fault;
 mod fixture;
 mod group_commit;
 mod random;
+mod repairs;
 mod room;
 mod rules;
+mod surveys;
 mod watch;
 
 use std::sync::Arc;

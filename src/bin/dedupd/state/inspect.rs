@@ -1,0 +1,119 @@
+//! `dedupd inspect`: what a state holds.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use dedupd::Timestamp;
+use dedupd::state::{self, Inspection, Named, Segment, Use, Verification};
+
+use super::json::{InspectReport, hash_name, hex, loss_kind, secret_word, text_or_hex};
+use super::time::rfc3339;
+use super::{failure, problem_failure};
+use crate::exit::{Exit, Failure};
+use crate::quantity::{show_count, show_size};
+use crate::{print_document, stdout_failure};
+
+pub fn inspect(dir: &Path, json: bool) -> Result<Exit, Failure> {
+    let found = state::inspect(dir).map_err(|error| failure(&error))?;
+    let document = if json {
+        let report = InspectReport::new(dir.display().to_string(), &found);
+        serde_json::to_string(&report).map_err(|error| stdout_failure(&error.into()))? + "\n"
+    } else {
+        text(dir, &found)
+    };
+    let exit = print_document(document.as_bytes())?;
+    found.verification.problem.as_ref().map_or(Ok(exit), |problem| Err(problem_failure(problem)))
+}
+
+fn text(dir: &Path, found: &Inspection) -> String {
+    let mut text = format!("state        {}: {}\n", dir.display(), condition(&found.verification));
+    text += &configuration(found);
+    text += &totals(found);
+    for (what, positions) in [("source", &found.sources), ("sink", &found.sinks)] {
+        positions.iter().for_each(|named| text += &position(what, named));
+    }
+    for file in &found.quarantined {
+        text += &format!("moved aside  {}, {}\n", file.file, show_size(file.bytes));
+    }
+    if !found.segments.is_empty() {
+        text += "\nsegment                    bytes   frames         ids  first to last sequence, oldest to newest\n";
+        found.segments.iter().for_each(|one| text += &segment(one));
+    }
+    text
+}
+
+fn condition(found: &Verification) -> String {
+    let mut words = match &found.problem {
+        Some(problem) => problem.code.replace('_', " "),
+        None => "sound".to_owned(),
+    };
+    if let Some(loss) = &found.loss {
+        let kind = loss_kind(loss).replace('_', " ");
+        let _ = write!(words, ", with a {kind} of {} bytes in {} at byte {}", loss.bytes, loss.file, loss.offset);
+    }
+    match found.in_use {
+        Use::By(pid) => words + &format!(", in use by process {pid}"),
+        Use::Free => words + ", not in use",
+        _ => words,
+    }
+}
+
+fn configuration(found: &Inspection) -> String {
+    let unknown = || "unknown".to_owned();
+    format!(
+        "made with    format {}, hash {}, id paths {}, secret {} ({})\n",
+        found.format_version,
+        found.hash.and_then(hash_name).unwrap_or("unknown"),
+        found.id_paths_digest.map_or_else(unknown, |digest| hex(&digest)),
+        found.secret_check.map_or_else(unknown, |check| hex(&check)),
+        secret_word(found.secret),
+    )
+}
+
+fn totals(found: &Inspection) -> String {
+    let ids = found.verification.ids;
+    let mut text = format!(
+        "ids          {} seen, {} refreshed, {} forgotten, in {} frames\n",
+        show_count(ids.seen),
+        show_count(ids.refreshed),
+        show_count(ids.forgotten),
+        show_count(found.verification.frames),
+    );
+    let per_id = found.bytes_per_id().map_or_else(String::new, |bytes| format!(", {bytes:.1} bytes per ID"));
+    let (files, frames) = (show_size(found.verification.bytes), show_size(found.frame_bytes));
+    let _ = writeln!(text, "size         {files} in {} files, {frames} in frames{per_id}", found.segments.len());
+    if let Some(times) = found.times() {
+        let _ = writeln!(text, "times        {}", range(times));
+    }
+    text
+}
+
+fn position(what: &str, named: &Named) -> String {
+    format!("{what:<12} {} at {}\n", text_or_hex(&named.name), text_or_hex(&named.position))
+}
+
+fn segment(segment: &Segment) -> String {
+    let ids = segment.ids.seen + segment.ids.refreshed + segment.ids.forgotten;
+    let (bytes, frames, ids) = (show_size(segment.bytes), show_count(segment.frames), show_count(ids));
+    let mut line = format!("{:<20} {bytes:>11} {frames:>8} {ids:>11}", segment.file);
+    if let Some((first, last)) = segment.sequences {
+        let _ = write!(line, "  {first} to {last}");
+    }
+    if let Some(times) = segment.times {
+        let _ = write!(line, ", {}", range(times));
+    }
+    if let Some(sequence) = segment.resumes {
+        let _ = write!(line, "  resumes after {sequence}");
+    }
+    if segment.is_recycled {
+        line += "  recycled";
+    }
+    if !segment.is_readable {
+        line += "  header does not check";
+    }
+    line + "\n"
+}
+
+fn range((oldest, newest): (Timestamp, Timestamp)) -> String {
+    format!("{} to {}", rfc3339(oldest), rfc3339(newest))
+}
