@@ -54,6 +54,13 @@ pub use sink::{NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use window::HashRing;
 
+/// What the fuzz targets reach of what is private.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::log::fuzzing::{log_frame, log_recover};
+}
+
 /// The README's examples are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

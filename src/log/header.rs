@@ -85,6 +85,10 @@ impl SegmentHeader {
             return Some(Err(NoHeader::Newer { version }));
         }
         let place = Place { sequence: u64_at(page, 32)?, chain: u32_at(page, 40)? };
+        // The last sequences of all would have no successor.
+        if place.sequence >= u64::MAX - 1 {
+            return None;
+        }
         Some(Ok(Self {
             number: u64_at(page, 16)?,
             salt: u64_at(page, SALT_AT)?,
@@ -153,6 +157,14 @@ mod tests {
             let mut bad = page;
             bad[at / 8] ^= 1 << (at % 8);
             assert_eq!(SegmentHeader::decode(&bad), Err(NoHeader::Damaged), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_without_a_successor_is_none() {
+        for (sequence, is_one) in [(u64::MAX, false), (u64::MAX - 1, false), (u64::MAX - 2, true)] {
+            let header = SegmentHeader { start: Start::Resumes(Place { sequence, chain: 7 }), ..sample() };
+            assert_eq!(SegmentHeader::decode(&header.encode()).is_ok(), is_one);
         }
     }
 

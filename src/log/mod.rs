@@ -18,6 +18,9 @@ mod directory;
 mod error;
 mod fields;
 mod frame;
+#[cfg(fuzzing)]
+#[allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+pub mod fuzzing;
 mod header;
 mod housekeeper;
 #[cfg(all(loom, test))]

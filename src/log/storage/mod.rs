@@ -5,7 +5,8 @@
 
 mod disk;
 mod fault;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, clippy::unwrap_used))]
 pub(super) mod simulated;
 
 use std::io;

@@ -12,7 +12,7 @@ fn config() -> Config {
 
 fn disk(path: &Path, is_mapped: bool) -> Disk {
     let disk = Disk::open(path).unwrap();
-    if is_mapped { disk } else { disk.unmapped() }
+    if is_mapped { disk.mapped() } else { disk.unmapped() }
 }
 
 #[test]
@@ -61,7 +61,8 @@ fn the_other_way_of_writing_reads_the_same_log() {
 #[test]
 fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };
-    let (log, opening, _) = open(disk(Path::new(&path), true).written_ahead(), config()).unwrap();
+    let is_mapped = std::env::var(IS_MAPPED).unwrap().parse().unwrap();
+    let (log, opening, _) = open(disk(Path::new(&path), is_mapped).written_ahead(), config()).unwrap();
     let log = Arc::new(log);
     let _housekeeper = Housekeeper::start(&log, Some(Duration::from_millis(3))).unwrap();
     let start = opening.newest.map_or(0, Timestamp::as_nanos);
@@ -96,6 +97,7 @@ fn a_killed_process_loses_nothing_that_was_answered() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "log::tests::disk::child", "--nocapture", "--test-threads=1"])
             .env(CHILD, folder.path())
+            .env(IS_MAPPED, (round % 2 == 0).to_string())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -119,4 +121,5 @@ fn a_killed_process_loses_nothing_that_was_answered() {
 }
 
 const CHILD: &str = "DEDUPD_TEST_LOG_CHILD";
+const IS_MAPPED: &str = "DEDUPD_TEST_LOG_CHILD_IS_MAPPED";
 const ANSWERED: &str = "answered ";

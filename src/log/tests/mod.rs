@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod exhaustive;
 mod fault;
+mod fixture;
 mod group_commit;
 mod random;
 mod repairs;
