@@ -186,7 +186,7 @@ impl Log {
     /// # Cost
     /// A checksum outside and a copy inside of one lock; no system call while the housekeeper keeps up.
     pub(crate) fn append(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
-        let segment_bytes = usize::try_from(self.config.segment_bytes_min).unwrap_or(usize::MAX);
+        let segment_bytes = usize::try_from(self.config.segment_bytes_max).unwrap_or(usize::MAX);
         let bytes_max = segment_bytes.saturating_sub(OVERHEAD_BYTES);
         let bytes = batch.body();
         let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= bytes_max);
@@ -207,7 +207,6 @@ impl Log {
     }
 
     /// What all files of the log take on disk.
-    #[allow(dead_code, reason = "no statistics show it yet")]
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.storage.bytes()
     }
@@ -292,7 +291,7 @@ impl Log {
                 return Ok(Position(result?));
             }
             drop(writer);
-            self.prepare_next()?;
+            self.prepare_next(u64::from(body.length) + OVERHEAD_BYTES as u64)?;
         }
     }
 
