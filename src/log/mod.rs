@@ -14,6 +14,7 @@
 #![doc = include_str!("../guide/log_format.md")]
 
 mod batch;
+mod commit;
 mod directory;
 mod error;
 mod fields;
@@ -42,9 +43,10 @@ use std::io;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::time::Timestamp;
 
+use commit::Commit;
 use header::{PAGE_BYTES, Start};
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
 use room::Counted;
@@ -125,8 +127,7 @@ pub(crate) struct Log {
     config: Config,
     writer: Mutex<Writer>,
     upkeep: Mutex<Upkeep>,
-    commit: Mutex<Commit>,
-    committed: Condvar,
+    commit: Commit,
     /// Everything up to here is on disk. Written by the one who syncs, before `commit` is released; read by appends,
     /// which put it into their frames: acquire and release, so that whoever reads it may rely on the sync.
     synced: AtomicU64,
@@ -134,11 +135,6 @@ pub(crate) struct Log {
     poison: OnceLock<Poisoned>,
     /// Rung when appends will soon want what the housekeeper does.
     bell: Bell,
-}
-
-/// Who syncs.
-struct Commit {
-    is_syncing: bool,
 }
 
 impl Log {
@@ -167,8 +163,7 @@ impl Log {
             config,
             writer: Mutex::new(Writer::new(segment, place, newest, row)),
             upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None }),
-            commit: Mutex::new(Commit { is_syncing: false }),
-            committed: Condvar::new(),
+            commit: Commit::default(),
             // Recovery had every file written back before it read it.
             synced: AtomicU64::new(place.sequence),
             poison: OnceLock::new(),
@@ -226,26 +221,6 @@ impl Log {
             return Ok(());
         }
         self.wait_synced(position.min(self.position()).0)
-    }
-
-    fn wait_synced(&self, wanted: u64) -> Result<(), Poisoned> {
-        let mut commit = lock(&self.commit);
-        loop {
-            self.check_poison()?;
-            if self.synced.load(Ordering::Acquire) >= wanted {
-                return Ok(());
-            }
-            if commit.is_syncing {
-                commit = self.committed.wait(commit).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            commit.is_syncing = true;
-            drop(commit);
-            self.sync_now();
-            commit = lock(&self.commit);
-            commit.is_syncing = false;
-            self.committed.notify_all();
-        }
     }
 
     /// Puts everything appended so far on disk. Does nothing when it is there already.
