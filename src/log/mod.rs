@@ -92,7 +92,7 @@ impl Config {
             identity,
             segment_bytes_min: 1 << 20,
             segment_bytes_max: 64 << 20,
-            touch_ahead_bytes: 4 << 20,
+            touch_ahead_bytes: 1 << 20,
             watch_every: Duration::from_secs(1),
             disk_bytes_max: None,
         }

@@ -24,8 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
+use super::super::header::PAGE_BYTES;
 use super::fault::Registered;
 use super::{File, Opened, Pen, Status, Storage};
 
@@ -213,6 +214,23 @@ impl Mapping {
     }
 }
 
+impl Mapped {
+    /// Takes whole pages of `from..to` out of the mapping, all at once: nobody stores there any more, and writing back a
+    /// page that is mapped interrupts each processor that may store to it, one page at a time.
+    fn let_go(&self, from: u64, to: u64) {
+        let page = PAGE_BYTES as u64;
+        let to = to.min(self.mapping.map.len() as u64) / page * page;
+        let Ok((from, bytes)) = range(from.next_multiple_of(page), to) else { return };
+        if bytes >= LET_GO_BYTES_MIN {
+            // SAFETY: the mapping is shared and of a file, so its bytes stay in the page cache, and a store to a page that
+            // is not there finds it in the file again. No reference points into the mapping.
+            let advised = unsafe { self.mapping.map.unchecked_advise_range(UncheckedAdvice::DontNeed, from, bytes) };
+            // Advice only: without it the sync takes longer.
+            drop(advised);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct MappedPen(Arc<Mapped>);
 
@@ -233,7 +251,8 @@ impl Pen for MappedPen {
 }
 
 impl File for Mapped {
-    fn sync(&self, _: u64, _: u64) -> io::Result<()> {
+    fn sync(&self, from: u64, to: u64) -> io::Result<()> {
+        self.let_go(from, to);
         self.file.sync_data()?;
         self.mapping.check()
     }
@@ -365,6 +384,8 @@ fn keeps_preallocated_space(_: &fs::File) -> bool {
     false
 }
 
+/// From so many bytes on it is worth a system call.
+const LET_GO_BYTES_MIN: usize = 64 << 10;
 const STRUCK: &str = "a page of the mapped file is gone: another program cut the file, or its disk failed";
 /// How many zeros are written at once.
 const ZEROS_BYTES: usize = 256 << 10;
