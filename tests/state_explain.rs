@@ -11,7 +11,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use common::filter::{dedupd, run};
-use dedupd::{Builder, Clock as _, Deduplicator, Durability, ManualClock, SystemClock, Timestamp};
+use dedupd::{Builder, Clock as _, Deduplicator, Durability, ManualClock, SystemClock, Timestamp, Verdict};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -156,6 +156,28 @@ fn in_event_time_the_nearest_sight_counts() {
     assert_eq!(latest, [reappeared], "where repeats extend, only the latest sight counts");
     let future = verdicts(dir.path(), &flags, b"{\"id\":1,\"at\":9000000000}\n");
     assert_eq!(future, ["duplicate: seen at T; future, so judged as if it were at T"]);
+}
+
+#[test]
+fn in_event_time_a_window_that_started_again_has_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::starting_at(SystemClock::new().now());
+    let then = Timestamp::from_secs(1_000_000_000);
+    let open = || builder(&clock).window(HOUR).lateness(5 * HOUR);
+    let dedup = open().extend_on_duplicate(true).open(dir.path()).unwrap();
+    for minutes in [0, 30, 300] {
+        assert!(dedup.try_observe_at("1", then.saturating_add(minutes * HOUR / 60)).is_ok());
+    }
+    dedup.close().unwrap();
+    let flags = ["--time-field", "at", "--time-unit", "s", "--window", "1h", "--lateness", "5h"];
+    let line = |minutes: i64| format!("{{\"id\":1,\"at\":{}}}\n", 1_000_000_000 + 60 * minutes);
+    let told = verdicts(dir.path(), &flags, [line(5), line(89), line(93)].concat().as_bytes());
+    let reappeared = "first-seen: reappeared, as it was seen again at T and its window has ended";
+    assert_eq!(told, ["duplicate: seen again at T", "duplicate: seen again at T", reappeared]);
+    let dedup = open().open(dir.path()).unwrap();
+    for (minutes, verdict) in [(5, Verdict::Duplicate), (89, Verdict::Duplicate), (93, Verdict::FirstSeen)] {
+        assert_eq!(dedup.try_observe_at("1", then.saturating_add(minutes * HOUR / 60)), Ok(verdict), "{minutes}");
+    }
 }
 
 #[test]

@@ -71,18 +71,18 @@ impl Past {
     pub fn look_up(&mut self, ids: impl Iterator<Item = Fingerprint>) -> Result<(), StateError> {
         self.standings = ids.map(|id| (id, Standing::default())).collect();
         let (standings, front) = (&mut self.standings, &mut self.front);
-        let is_event_time = self.lateness.is_some();
+        let event_window = self.lateness.map(|_| self.window);
         state::records(&self.dir, |record| {
             *front = (*front).max(Some(record.engine_time));
             match record.what {
                 What::Seen(id) => {
                     if let Some(standing) = standings.get_mut(&id) {
-                        standing.see(Sight { time: record.time, is_refresh: false }, is_event_time);
+                        standing.see(Sight { time: record.time, is_refresh: false }, event_window);
                     }
                 }
                 What::Refresh(id) => {
                     if let Some(standing) = standings.get_mut(&id) {
-                        standing.see(Sight { time: record.time, is_refresh: true }, is_event_time);
+                        standing.see(Sight { time: record.time, is_refresh: true }, event_window);
                     }
                 }
                 What::Forget(id) => {
@@ -156,13 +156,23 @@ impl Past {
 }
 
 impl Standing {
-    fn see(&mut self, sight: Sight, is_event_time: bool) {
-        // An ID has one window in processing time. A window that starts again replaces the one before.
-        if !is_event_time || sight.is_refresh {
-            self.seen.clear();
+    /// Takes notice of a sight; `event_window` is the window in event time.
+    fn see(&mut self, sight: Sight, event_window: Option<Duration>) {
+        self.forgotten = None;
+        match event_window {
+            // The one window that there is.
+            None => self.seen.clear(),
+            // A window that starts again moves the one that it is in, and never back.
+            Some(window) if sight.is_refresh => {
+                let is_near = |other: &Sight| distance(other.time, sight.time) < window;
+                if self.seen.iter().any(|other| is_near(other) && other.time >= sight.time) {
+                    return;
+                }
+                self.seen.retain(|other| !is_near(other));
+            }
+            Some(_) => {}
         }
         self.seen.push(sight);
-        self.forgotten = None;
     }
 }
 
