@@ -45,8 +45,8 @@ pub mod time;
 mod window;
 
 pub use dedup::{
-    BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnLogFailure, OpenError, Position,
-    Progress, Recovery, Reservation, Stats, WhenFull,
+    BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnCorrupt, OnLogFailure,
+    OpenError, Position, Progress, Recovery, Reservation, Stats, WhenFull,
 };
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
 pub use log::survive_sigbus;

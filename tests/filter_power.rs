@@ -3,77 +3,15 @@
 //! shut down without their journals being flushed while the filter runs (`DEDUPD_CUTS` says how often); then killed,
 //! unmounted, mounted, and run again.
 
+mod common;
 mod filter;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use common::disk::Disk;
 use filter::{dedupd, dir, events, write};
-
-/// A file system that can lose its power.
-struct Disk {
-    dir: tempfile::TempDir,
-    device: String,
-}
-
-/// What the command printed, when it is here and succeeds.
-fn run(command: &str, args: &[&str]) -> Option<String> {
-    let ran = Command::new(command).args(args).stderr(Stdio::null()).output().ok()?;
-    ran.status.success().then(|| String::from_utf8_lossy(&ran.stdout).trim().to_owned())
-}
-
-impl Disk {
-    /// None, said once, when it cannot be made.
-    fn new(kind: &str) -> Option<Self> {
-        let disk = Self::make(kind);
-        if disk.is_none() {
-            eprintln!("skipped: no loop device with {kind} can be had, as by others than the superuser");
-        }
-        disk
-    }
-
-    fn make(kind: &str) -> Option<Self> {
-        let dir = dir();
-        let image = dir.path().join("image");
-        std::fs::File::create(&image).ok()?.set_len(400 << 20).ok()?;
-        run("xfs_io", &["-V"])?;
-        let device = run("losetup", &["-f", "--show", text(&image)])?;
-        let disk = Self { dir, device };
-        std::fs::create_dir(disk.root()).ok()?;
-        run(&format!("mkfs.{kind}"), &["-q", &disk.device])?;
-        disk.mount().then_some(disk)
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("disk")
-    }
-
-    fn mount(&self) -> bool {
-        run("mount", &[&self.device, text(&self.root())]).is_some()
-    }
-
-    /// What is not on the disk now is lost.
-    fn cut(&self) {
-        assert!(run("xfs_io", &["-x", "-c", "shutdown", text(&self.root())]).is_some(), "the power is cut");
-    }
-
-    fn restart(&self) {
-        filter::eventually("it is unmounted", || run("umount", &[text(&self.root())]).is_some());
-        assert!(self.mount(), "mounted again");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = run("umount", &["-l", text(&self.root())]);
-        let _ = run("losetup", &["-d", &self.device]);
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
 
 fn cuts() -> u64 {
     std::env::var("DEDUPD_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(5)

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use dedupd::{
-    Builder, Deduplicator, Durability, Error, IdHash, ManualClock, OpenError, Progress, ReserveVerdict, Timestamp,
-    Unjudged, Verdict,
+    Builder, Deduplicator, Durability, Error, IdHash, ManualClock, OnCorrupt, OpenError, Progress, ReserveVerdict,
+    Timestamp, Unjudged, Verdict,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -245,4 +245,80 @@ fn positions_are_waited_for() {
     let position = dedup.position();
     dedup.wait_durable(position).unwrap();
     dedup.sync().unwrap();
+}
+
+#[test]
+fn a_commit_larger_than_a_segment_is_one_frame_all_the_same() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    let reserved = dedup.reserve_batch(&ids(0..200_000)).unwrap();
+    reserved.commit().unwrap();
+    assert_eq!(firsts(&dedup, &ids(199_999..200_010)), 10);
+    dedup.close().unwrap();
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    assert_eq!(dedup.recovery().unwrap().frames, 3, "and the mark of the close");
+    assert_eq!(firsts(&dedup, &ids(0..200_010)), 0);
+}
+
+#[test]
+fn bad_bytes_are_refused_or_salvaged_as_told() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    for first in (0..1_000).step_by(100) {
+        assert_eq!(firsts(&dedup, &ids(first..first + 100)), 100);
+    }
+    dedup.close().unwrap();
+    let log = dir.path().join(files(dir.path()).into_iter().find(|name| name.ends_with(".log")).unwrap());
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[4096 + 300] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let error = builder(&clock).open(dir.path()).unwrap_err();
+    assert_eq!(error.code(), "state_corrupt", "{error}");
+    let dedup = builder(&clock).on_corrupt(OnCorrupt::Salvage).open(dir.path()).unwrap();
+    let recovery = dedup.recovery().unwrap();
+    let repair = recovery.repair.as_ref().unwrap();
+    assert_eq!((recovery.ids, repair.frames_missing), (900, Some(1)), "{repair:?}");
+    assert!(repair.ids_unknown_max.is_some_and(|ids| ids >= 100), "{repair:?}");
+    assert!(recovery.holds_from.is_some());
+    assert_eq!(firsts(&dedup, &ids(0..1_000)), 100);
+}
+
+#[test]
+fn a_limit_on_disk_refuses_and_keeps_what_is_there() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let open = || builder(&clock).max_disk(4 << 20).open(dir.path()).unwrap();
+    let dedup = open();
+    let mut known = 0;
+    let mut verdicts = Vec::new();
+    // Large batches, and then small ones into what is left.
+    for count in [1_000, 1] {
+        for _ in 0..2_000 {
+            dedup.try_observe_batch(&ids(known..known + count), &mut verdicts);
+            if verdicts.contains(&Err(Unjudged::LogFailed)) {
+                break;
+            }
+            known += count;
+        }
+    }
+    assert!(known > 100_000 && known < 300_000, "{known}");
+    assert!(dedup.stats().disk_bytes <= 4 << 20);
+    assert_eq!(dedup.try_observe("alone").unwrap_err(), Unjudged::LogFailed);
+    assert_eq!(dedup.observe("alone"), Verdict::FirstSeen, "passed, and counted");
+    assert!(dedup.stats().bypassed > 0);
+    assert_eq!(dedup.forget(7_u32.to_le_bytes()).unwrap_err().code(), "log_no_room");
+    assert!(dedup.contains(7_u32.to_le_bytes()));
+    let mut reserved = dedup.reserve_batch(&["reserved"]).unwrap();
+    assert!(reserved.try_commit(&Progress::new()).unwrap_err().is_retryable());
+    // An hour later the first ids have aged out, and there is room again.
+    clock.advance(HOUR * 2);
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while let Err(error) = reserved.try_commit(&Progress::new()) {
+        assert!(std::time::Instant::now() < patience, "{error}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(reserved);
+    assert_eq!(dedup.observe("alone"), Verdict::FirstSeen);
+    dedup.close().unwrap();
+    let dedup = open();
+    assert!(dedup.contains("alone") && dedup.contains("reserved"));
 }

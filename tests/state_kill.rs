@@ -1,7 +1,10 @@
 //! A process that keeps a state is killed with `kill -9`, again and again. Goal: whatever it was answered is known to the
 //! next one, what it was told to forget is not, and nothing else is. Method: this test starts itself as a child, whose
 //! threads say on a pipe what they are about to do and what was done; the parent keeps the books, kills it at random,
-//! and asks the state about every ID. `DEDUPD_KILLS=1000 cargo test --test state_kill` for a long run.
+//! and asks the state about every ID. The same with the power of a file system that is cut under it.
+//! `DEDUPD_KILLS=1000 DEDUPD_CUTS=100 cargo test --test state_kill` for a long run.
+
+mod common;
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,7 +12,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use dedupd::{Deduplicator, Durability, Progress, Verdict};
+use common::disk::Disk;
+use dedupd::{Deduplicator, Durability, Error, Progress, Verdict};
 
 const CHILD: &str = "DEDUPD_STATE_KILL_CHILD";
 const THREADS: u64 = 3;
@@ -28,30 +32,52 @@ fn what_was_answered_survives_kills() {
     if let Ok(told) = std::env::var(CHILD) {
         return child(&told);
     }
-    let kills = std::env::var("DEDUPD_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(24);
+    let kills = count("DEDUPD_KILLS", 24);
     for level in ["process", "interval", "power-loss"] {
         let dir = tempfile::tempdir().unwrap();
         let mut books = Books::default();
         for kill in 0..kills / 3 {
-            run_and_kill(dir.path(), level, &mut books, kill);
+            run_and_kill(dir.path(), level, &mut books, kill, || {});
             books.check(dir.path(), level, kill);
         }
-        let unsure = books.known.values().filter(|known| **known == Known::Either).count();
-        assert!(books.known.len() > 100 && unsure < books.known.len() / 2, "{level}: nothing was tested");
+        books.check_that_something_was_tested(level);
     }
+}
+
+/// `power-loss` promises it for every answer, `synced` asks for it before it says that something is done.
+#[test]
+fn what_was_answered_as_durable_survives_power_cuts() {
+    let cuts = count("DEDUPD_CUTS", 4);
+    for kind in ["ext4", "xfs"] {
+        for level in ["power-loss", "synced"] {
+            let Some(disk) = Disk::new(kind) else { return };
+            let dir = disk.root().join("state");
+            let mut books = Books::default();
+            for cut in 0..cuts.div_ceil(2) {
+                run_and_kill(&dir, level, &mut books, cut, || disk.cut());
+                disk.restart();
+                books.check(&dir, level, cut);
+            }
+            books.check_that_something_was_tested(level);
+        }
+    }
+}
+
+fn count(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 
 fn builder(level: &str) -> dedupd::Builder {
     let durability = match level {
         "process" => Durability::Process,
-        "interval" => Durability::Interval(Duration::from_millis(5)),
+        "interval" | "synced" => Durability::Interval(Duration::from_millis(5)),
         _ => Durability::PowerLoss,
     };
     Deduplicator::builder().window(Duration::from_secs(24 * 3600)).durability(durability)
 }
 
-/// Kills a child that has said something, some milliseconds later.
-fn run_and_kill(dir: &Path, level: &str, books: &mut Books, kill: u64) {
+/// Kills a child that has said something, some milliseconds later, after `first`.
+fn run_and_kill(dir: &Path, level: &str, books: &mut Books, kill: u64, first: impl FnOnce()) {
     let told = format!("{} {level} {}", dir.display(), books.next);
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "what_was_answered_survives_kills", "--nocapture", "--test-threads=1"])
@@ -60,12 +86,15 @@ fn run_and_kill(dir: &Path, level: &str, books: &mut Books, kill: u64) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let first = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("> "));
+    let begun = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("> "));
     let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-    std::thread::sleep(Duration::from_micros(kill.wrapping_mul(7_919) % 30_000));
+    // Who waits for the disk each time is slower.
+    let slower = if matches!(level, "power-loss" | "synced") { 8 } else { 1 };
+    std::thread::sleep(Duration::from_micros(kill.wrapping_add(1).wrapping_mul(7_919) % 30_000 * slower));
+    first();
     child.kill().unwrap();
     child.wait().unwrap();
-    books.read(first.into_iter().chain(reader.join().unwrap()));
+    books.read(begun.into_iter().chain(reader.join().unwrap()));
 }
 
 #[derive(Default)]
@@ -100,6 +129,11 @@ impl Books {
         self.next += 1_000_000;
     }
 
+    fn check_that_something_was_tested(&self, level: &str) {
+        let unsure = self.known.values().filter(|known| **known == Known::Either).count();
+        assert!(self.known.len() > 100 && unsure < self.known.len() / 2, "{level}: nothing was tested");
+    }
+
     fn check(&mut self, dir: &Path, level: &str, kill: u64) {
         // Every other time a copy is asked, so that the next child finds the state as the kill left it.
         let copy = tempfile::tempdir().unwrap();
@@ -111,7 +145,8 @@ impl Books {
             }
         }
         let dedup = builder(level).open(asked).unwrap();
-        assert!(dedup.recovery().unwrap().loss.as_ref().is_none_or(|loss| loss.frames == 0), "a kill makes no holes");
+        let is_whole = dedup.recovery().unwrap().loss.as_ref().is_none_or(|loss| loss.frames == 0);
+        assert!(is_whole || matches!(level, "power-loss" | "synced"), "a kill makes no holes");
         for (id, known) in &mut self.known {
             let found = if dedup.contains(id.to_le_bytes()) { Known::Yes } else { Known::No };
             assert!(*known == Known::Either || *known == found, "{level}, kill {kill}: id {id} is {found:?}");
@@ -137,8 +172,9 @@ fn child(told: &str) {
     let dedup = builder(level).open(dir).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let dedup = &dedup;
-            scope.spawn(move || work(dedup, thread, next + thread * 1_000_000));
+            let worker = Worker { dedup: &dedup, thread, syncs: level == "synced" };
+            // An error is what a disk without power makes. What was begun is not said to be done then.
+            scope.spawn(move || worker.work(next + thread * 1_000_000).unwrap_err());
         }
     });
 }
@@ -150,50 +186,79 @@ fn say(mark: &str, thread: u64, act: &str, first: u64, count: u64) {
     std::io::stdout().flush().unwrap();
 }
 
-/// Acts on ids of its own without end.
-fn work(dedup: &Deduplicator, thread: u64, mut next: u64) {
-    let ids = |first: u64, count: u64| (first..first + count).map(u64::to_le_bytes).collect::<Vec<_>>();
-    let mut verdicts = Vec::new();
-    for round in 0_u64.. {
-        let first = next;
-        let count = 1 + round * round % 300;
-        next += count;
-        say(">", thread, "batch", first, count);
-        dedup.observe_batch(&ids(first, count), &mut verdicts);
-        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::FirstSeen));
-        say("<", thread, "batch", first, count);
+fn ids(first: u64, count: u64) -> Vec<[u8; 8]> {
+    (first..first + count).map(u64::to_le_bytes).collect()
+}
 
-        say(">", thread, "forget", first, 1);
-        assert!(dedup.forget(first.to_le_bytes()).unwrap());
-        say("<", thread, "forget", first, 1);
-        if round.is_multiple_of(2) {
-            say(">", thread, "again", first, 1);
-            dedup.observe_batch(&ids(first, 1), &mut verdicts);
-            say("<", thread, "again", first, 1);
+/// A thread of the child.
+struct Worker<'a> {
+    dedup: &'a Deduplicator,
+    thread: u64,
+    /// Whether it waits for the disk before it says that something is done.
+    syncs: bool,
+}
+
+impl Worker<'_> {
+    fn begin(&self, act: &str, first: u64, count: u64) {
+        say(">", self.thread, act, first, count);
+    }
+
+    fn done(&self, act: &str, first: u64, count: u64) -> Result<(), Error> {
+        if self.syncs {
+            self.dedup.sync()?;
         }
+        say("<", self.thread, act, first, count);
+        Ok(())
+    }
 
-        let first = next;
-        next += 30;
-        say(">", thread, "single", first, 20);
-        for id in ids(first, 20) {
-            assert_eq!(dedup.observe(id), Verdict::FirstSeen);
+    fn observe(&self, act: &str, first: u64, count: u64) -> Result<(), Error> {
+        let mut verdicts = Vec::new();
+        self.begin(act, first, count);
+        self.dedup.try_observe_batch(&ids(first, count), &mut verdicts);
+        for verdict in verdicts {
+            assert_eq!(verdict?, Verdict::FirstSeen);
         }
-        // Gathered at most a moment ago, and maybe not appended.
-        assert!(dedup.forget(first.to_le_bytes()).unwrap());
-        say("<", thread, "forget", first, 1);
-        // What is left of it is appended with this.
-        let _ = dedup.position();
-        say("<", thread, "single", first + 1, 19);
+        self.done(act, first, count)
+    }
 
-        say(">", thread, "commit", first + 20, 5);
-        let mut reserved = dedup.reserve_batch(&ids(first + 20, 5)).unwrap();
-        let mut progress = Progress::new();
-        progress.set_source(thread.to_le_bytes(), (first + 20).to_le_bytes());
-        reserved.try_commit(&progress).unwrap();
-        say("<", thread, "commit", first + 20, 5);
+    /// Acts on ids of its own without end.
+    fn work(&self, mut next: u64) -> Result<(), Error> {
+        for round in 0_u64.. {
+            let first = next;
+            let count = 1 + round * round % 300;
+            next += count;
+            self.observe("batch", first, count)?;
+            self.begin("forget", first, 1);
+            assert!(self.dedup.forget(first.to_le_bytes())?);
+            self.done("forget", first, 1)?;
+            if round.is_multiple_of(2) {
+                self.observe("again", first, 1)?;
+            }
 
-        say(">", thread, "release", first + 25, 5);
-        drop(dedup.reserve_batch(&ids(first + 25, 5)).unwrap());
-        say("<", thread, "release", first + 25, 5);
+            let first = next;
+            next += 30;
+            self.begin("single", first, 20);
+            for id in ids(first, 20) {
+                assert_eq!(self.dedup.try_observe(id)?, Verdict::FirstSeen);
+            }
+            // Gathered at most a moment ago, and maybe not appended.
+            assert!(self.dedup.forget(first.to_le_bytes())?);
+            self.done("forget", first, 1)?;
+            // What is left of it is appended with this.
+            let _ = self.dedup.position();
+            self.done("single", first + 1, 19)?;
+
+            self.begin("commit", first + 20, 5);
+            let mut reserved = self.dedup.reserve_batch(&ids(first + 20, 5))?;
+            let mut progress = Progress::new();
+            progress.set_source(self.thread.to_le_bytes(), (first + 20).to_le_bytes());
+            reserved.try_commit(&progress)?;
+            self.done("commit", first + 20, 5)?;
+
+            self.begin("release", first + 25, 5);
+            drop(self.dedup.reserve_batch(&ids(first + 25, 5))?);
+            self.done("release", first + 25, 5)?;
+        }
+        Ok(())
     }
 }

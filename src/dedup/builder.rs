@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::durable::{Durable, Settings, State};
 use super::housekeeping::Tended;
-use super::{BuildError, Deduplicator, Durability, Error, Inner, OnLogFailure};
+use super::{BuildError, Deduplicator, Durability, Error, Inner, OnCorrupt, OnLogFailure};
 use crate::event::{Hasher, IdHash, Secret};
 use crate::time::{Clock, SystemClock, nanos};
 use crate::window::{Config, LATENESS_WINDOWS_MAX, Limits, Set, Shape};
@@ -42,6 +42,7 @@ pub struct Builder {
     housekeeping: bool,
     durability: Durability,
     on_log_failure: OnLogFailure,
+    on_corrupt: OnCorrupt,
     lock_timeout: Duration,
     max_disk: Option<u64>,
     id_paths: String,
@@ -65,6 +66,7 @@ impl Builder {
             housekeeping: true,
             durability: Durability::default(),
             on_log_failure: OnLogFailure::default(),
+            on_corrupt: OnCorrupt::default(),
             lock_timeout: Duration::ZERO,
             max_disk: None,
             id_paths: String::new(),
@@ -164,6 +166,12 @@ impl Builder {
         self
     }
 
+    /// What is done with a state whose bytes have gone bad: refuse it, by default, or repair it and go on.
+    pub fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
+        self.on_corrupt = on_corrupt;
+        self
+    }
+
     /// How long [`Builder::open`] waits for another process that has the state open. Not at all by default.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
@@ -236,16 +244,16 @@ impl Builder {
         let config = self.check(self.durability != Durability::None)?;
         let state = State::lock(dir.as_ref(), self.settings())?;
         let secret = state.secret.clone();
-        let set = self.set(&config)?;
         let clock = self.taken_clock();
-        let durable = state.open(&set, &clock)?;
-        Ok(self.finish(set, clock, secret, Some(durable)))
+        let durable = state.open(&clock, || self.set(&config))?;
+        Ok(self.finish(Arc::clone(&durable.keeper().set), clock, secret, Some(durable)))
     }
 
     fn settings(&mut self) -> Settings {
         Settings {
             durability: self.durability,
             on_failure: self.on_log_failure,
+            on_corrupt: self.on_corrupt,
             lock_timeout: self.lock_timeout,
             disk_bytes_max: self.max_disk,
             id_paths: std::mem::take(&mut self.id_paths),
@@ -342,6 +350,7 @@ impl fmt::Debug for Builder {
             .field("hash", &self.hash)
             .field("durability", &self.durability)
             .field("on_log_failure", &self.on_log_failure)
+            .field("on_corrupt", &self.on_corrupt)
             .field("max_disk", &self.max_disk)
             .field("id_paths", &self.id_paths)
             .finish_non_exhaustive()

@@ -44,3 +44,15 @@ pub enum OnLogFailure {
     #[default]
     Refuse,
 }
+
+/// What [`Builder::open`](super::Builder::open) does with a state whose bytes have gone bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnCorrupt {
+    /// Refuses it, and changes nothing: [`OpenError::Corrupt`](super::OpenError::Corrupt).
+    #[default]
+    Refuse,
+    /// Repairs it as [`state::repair`](crate::state::repair()) does, and goes on with what is left;
+    /// [`Recovery::repair`](super::Recovery::repair) tells what may be unknown.
+    Salvage,
+}

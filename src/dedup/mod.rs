@@ -33,7 +33,7 @@ use durable::Durable;
 use housekeeping::Tended;
 
 pub use builder::{Builder, WhenFull};
-pub use durability::{Durability, OnLogFailure};
+pub use durability::{Durability, OnCorrupt, OnLogFailure};
 pub use error::{BuildError, Error, LogError, OpenError};
 pub use position::Position;
 pub use progress::Progress;
@@ -485,8 +485,9 @@ impl Inner {
 
     fn stats(&self) -> Stats {
         self.notice_time();
-        let unlogged = self.durable.as_ref().map_or(0, |durable| durable.keeper().unlogged());
-        Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed), unlogged)
+        let keeper = self.durable.as_ref().map(Durable::keeper);
+        let (unlogged, disk_bytes) = keeper.map_or((0, 0), |keeper| (keeper.unlogged(), keeper.disk_bytes()));
+        Stats { unlogged, disk_bytes, ..Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed)) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::state::Repair;
 use crate::time::Timestamp;
 
 /// What [`Builder::open`](super::Builder::open) found in the state.
@@ -23,6 +24,8 @@ pub struct Recovery {
     /// From when on the window holds, when it was longer than what the state remembers: before, an ID may be forgotten
     /// early. `None` when it holds now.
     pub holds_from: Option<Timestamp>,
+    /// What was repaired, with [`OnCorrupt::Salvage`](super::OnCorrupt::Salvage).
+    pub repair: Option<Repair>,
 }
 
 /// What a state lost: normal after a crash.

@@ -2,7 +2,7 @@
 
 use crate::window::Set;
 
-/// A count of what happened, and what there is now. In ids, but for `memory_bytes`.
+/// A count of what happened, and what there is now. In ids, but for bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -12,6 +12,8 @@ pub struct Stats {
     pub pending_ids: u64,
     /// Bytes of memory held, everything included.
     pub memory_bytes: u64,
+    /// Bytes that the state takes on disk, with what was prepared and what was moved aside; 0 in memory.
+    pub disk_bytes: u64,
     /// Questions answered with first-seen, without the bypassed ones.
     pub first_seen: u64,
     /// Of these, ids that were known before and whose window had ended. A lower bound: most are cleaned away by then.
@@ -39,12 +41,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(super) fn new(set: &Set, bypassed: u64, unlogged: u64) -> Self {
+    pub(super) fn new(set: &Set, bypassed: u64) -> Self {
         let tally = set.tally();
         Self {
             live_ids: tally.live,
             pending_ids: tally.pending,
             memory_bytes: set.bytes() as u64,
+            disk_bytes: 0,
             first_seen: tally.first_seen,
             reappeared: tally.reappeared,
             duplicates: tally.duplicates,
@@ -55,7 +58,7 @@ impl Stats {
             evicted_early: tally.evicted_early,
             clock_held: set.clock_held(),
             bypassed,
-            unlogged,
+            unlogged: 0,
             moved: tally.moved,
         }
     }

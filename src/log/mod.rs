@@ -14,6 +14,7 @@
 #![doc = include_str!("../guide/log_format.md")]
 
 mod batch;
+mod commit;
 mod directory;
 mod error;
 mod fields;
@@ -42,9 +43,10 @@ use std::io;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::time::Timestamp;
 
+use commit::Commit;
 use header::{PAGE_BYTES, Start};
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
 use room::Counted;
@@ -125,8 +127,7 @@ pub(crate) struct Log {
     config: Config,
     writer: Mutex<Writer>,
     upkeep: Mutex<Upkeep>,
-    commit: Mutex<Commit>,
-    committed: Condvar,
+    commit: Commit,
     /// Everything up to here is on disk. Written by the one who syncs, before `commit` is released; read by appends,
     /// which put it into their frames: acquire and release, so that whoever reads it may rely on the sync.
     synced: AtomicU64,
@@ -134,11 +135,6 @@ pub(crate) struct Log {
     poison: OnceLock<Poisoned>,
     /// Rung when appends will soon want what the housekeeper does.
     bell: Bell,
-}
-
-/// Who syncs.
-struct Commit {
-    is_syncing: bool,
 }
 
 impl Log {
@@ -167,8 +163,7 @@ impl Log {
             config,
             writer: Mutex::new(Writer::new(segment, place, newest, row)),
             upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None }),
-            commit: Mutex::new(Commit { is_syncing: false }),
-            committed: Condvar::new(),
+            commit: Commit::default(),
             // Recovery had every file written back before it read it.
             synced: AtomicU64::new(place.sequence),
             poison: OnceLock::new(),
@@ -186,7 +181,7 @@ impl Log {
     /// # Cost
     /// A checksum outside and a copy inside of one lock; no system call while the housekeeper keeps up.
     pub(crate) fn append(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
-        let segment_bytes = usize::try_from(self.config.segment_bytes_min).unwrap_or(usize::MAX);
+        let segment_bytes = usize::try_from(self.config.segment_bytes_max).unwrap_or(usize::MAX);
         let bytes_max = segment_bytes.saturating_sub(OVERHEAD_BYTES);
         let bytes = batch.body();
         let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= bytes_max);
@@ -207,7 +202,6 @@ impl Log {
     }
 
     /// What all files of the log take on disk.
-    #[allow(dead_code, reason = "no statistics show it yet")]
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.storage.bytes()
     }
@@ -227,26 +221,6 @@ impl Log {
             return Ok(());
         }
         self.wait_synced(position.min(self.position()).0)
-    }
-
-    fn wait_synced(&self, wanted: u64) -> Result<(), Poisoned> {
-        let mut commit = lock(&self.commit);
-        loop {
-            self.check_poison()?;
-            if self.synced.load(Ordering::Acquire) >= wanted {
-                return Ok(());
-            }
-            if commit.is_syncing {
-                commit = self.committed.wait(commit).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            commit.is_syncing = true;
-            drop(commit);
-            self.sync_now();
-            commit = lock(&self.commit);
-            commit.is_syncing = false;
-            self.committed.notify_all();
-        }
     }
 
     /// Puts everything appended so far on disk. Does nothing when it is there already.
@@ -292,7 +266,7 @@ impl Log {
                 return Ok(Position(result?));
             }
             drop(writer);
-            self.prepare_next()?;
+            self.prepare_next(u64::from(body.length) + OVERHEAD_BYTES as u64)?;
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::sync::Ordering;
 use crate::time::Timestamp;
 
-use super::header::{self, Start};
+use super::header::{self, PAGE_BYTES, Start};
 use super::recovery::cut_to;
 use super::segment::{Order, PrepareError, RECYCLED_NAME, name_before};
 use super::storage::Storage as _;
@@ -33,7 +33,7 @@ impl Log {
     pub(crate) fn maintain(&self) -> Result<(), AppendError> {
         self.watch()?;
         self.touch_ahead();
-        self.prepare_next()?;
+        self.prepare_next(0)?;
         self.cut_sealed();
         self.mark()
     }
@@ -83,8 +83,9 @@ impl Log {
         self.wait_synced(sequence)
     }
 
-    /// Makes the next segment ready, when it is not.
-    pub(super) fn prepare_next(&self) -> Result<(), AppendError> {
+    /// Makes the next segment ready, when it is not. It has room for `least` bytes, its header included, when the one that
+    /// is ready has gone into use by then.
+    pub(super) fn prepare_next(&self, least: u64) -> Result<(), AppendError> {
         let mut upkeep = lock(&self.upkeep);
         self.check_poison()?;
         let wanted = match &*lock(&self.writer) {
@@ -94,7 +95,7 @@ impl Log {
         let (number, start, is_recycled) = (upkeep.next_number, Start::Follows, upkeep.has_recycled);
         let name = header::name(number);
         let no_segment = |source| AppendError::NoSegment { place: self.storage.place(&name), source };
-        let bytes = self.room_for_next(&upkeep, wanted).map_err(no_segment)?;
+        let bytes = self.room_for_next(&upkeep, wanted, least).map_err(no_segment)?;
         let order = Order { number, start, is_recycled, bytes, identity: self.config.identity };
         let mut next = order.prepare(&self.storage).map_err(|error| match error {
             PrepareError::Refused(source) => no_segment(source),
@@ -111,18 +112,19 @@ impl Log {
 
     /// The size of the next segment: twice the last one, within the limits of one segment and of all files. Files are cut
     /// when that helps.
-    fn room_for_next(&self, upkeep: &Upkeep, wanted: u64) -> io::Result<u64> {
+    fn room_for_next(&self, upkeep: &Upkeep, wanted: u64, least: u64) -> io::Result<u64> {
         let Config { segment_bytes_min, segment_bytes_max, .. } = self.config;
-        let wanted = wanted.min(segment_bytes_max).max(segment_bytes_min);
+        let least = least.next_multiple_of(PAGE_BYTES as u64).max(segment_bytes_min);
+        let wanted = wanted.min(segment_bytes_max).max(least);
         let room = |least| self.room(upkeep, wanted, least);
         if let Some(bytes) = room(wanted) {
             return Ok(bytes);
         }
         self.cut_ready(upkeep);
-        room(segment_bytes_min).ok_or_else(|| {
+        room(least).ok_or_else(|| {
             let (taken, limit) = (self.storage.bytes(), self.config.disk_bytes_max.unwrap_or(u64::MAX));
             let why = format!(
-                "the log takes {taken} bytes of the {limit} that it may take, and a segment takes {segment_bytes_min}: \
+                "the log takes {taken} bytes of the {limit} that it may take, and a segment takes {least}: \
                  raise that limit, or wait until older segments have aged out"
             );
             io::Error::new(io::ErrorKind::QuotaExceeded, why)

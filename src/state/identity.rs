@@ -1,8 +1,17 @@
-//! What a state belongs to, as each segment's header has it.
+//! What a state belongs to: 32 bytes in the header of each segment, compared at open.
+//!
+//! ```text
+//! offset  size
+//!      0     1  hash: 1 = SipHash-1-3-128, 2 = XXH3-128
+//!      1     7  zero
+//!      8     8  digest of the id paths: XXH3-64 of their text
+//!     16     8  zero
+//!     24     8  check value of the secret: the first half of the fingerprint of "dedupd/check" in the scope "dedupd/check"
+//! ```
 
 use std::io;
 
-use crate::event::{Hasher, IdHash};
+use crate::event::{Hasher, IdHash, Secret};
 use crate::log::{IDENTITY_BYTES, SECRET_NAME, read_secret};
 
 use super::reader::Reader;
@@ -24,11 +33,40 @@ pub enum SecretFile {
     Unknown,
 }
 
-/// The identity of a log.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Identity(pub(super) [u8; IDENTITY_BYTES]);
+/// The configuration that the fingerprints of a log depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity(pub(super) [u8; IDENTITY_BYTES]);
 
 impl Identity {
+    pub(crate) fn new(hash: IdHash, id_paths: &str, secret: &Secret) -> Self {
+        let mut bytes = [0; IDENTITY_BYTES];
+        bytes[0] = match hash {
+            IdHash::SipHash13 => 1,
+            IdHash::Xxh3 => 2,
+        };
+        bytes[8..16].copy_from_slice(&xxhash_rust::xxh3::xxh3_64(id_paths.as_bytes()).to_le_bytes());
+        bytes[24..].copy_from_slice(&check_value(secret));
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(self) -> [u8; IDENTITY_BYTES] {
+        self.0
+    }
+
+    /// What differs from `found`, in words.
+    pub(crate) fn difference(self, found: &[u8; IDENTITY_BYTES]) -> &'static str {
+        let found = Self(*found);
+        if self.secret_check() != found.secret_check() {
+            "the secret"
+        } else if self.hash() != found.hash() {
+            "the hash"
+        } else if self.id_paths_digest() != found.id_paths_digest() {
+            "the id paths"
+        } else {
+            "the configuration"
+        }
+    }
+
     pub(super) fn hash(&self) -> Option<IdHash> {
         match self.0[0] {
             1 => Some(IdHash::SipHash13),
@@ -60,10 +98,9 @@ impl SecretFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
             Err(source) => return Err(StateError::io("read", &path, source)),
         };
-        let check = Hasher::new(IdHash::SipHash13, &secret, CHECK).fingerprint(CHECK).high().to_le_bytes();
         Ok(match identity {
             None => Self::Unknown,
-            Some(identity) if identity.secret_check() == check => Self::Right,
+            Some(identity) if identity.secret_check() == check_value(&secret) => Self::Right,
             Some(_) => Self::Other,
         })
     }
@@ -90,5 +127,8 @@ impl SecretFile {
     }
 }
 
-/// As the one who opens a state has it checked.
+fn check_value(secret: &Secret) -> [u8; 8] {
+    Hasher::new(IdHash::SipHash13, secret, CHECK).fingerprint(CHECK).high().to_le_bytes()
+}
+
 const CHECK: &[u8] = b"dedupd/check";

@@ -30,6 +30,7 @@ mod verify;
 
 pub use error::{Problem, StateError};
 pub use export::{Record, What, export, records};
+pub(crate) use identity::Identity;
 pub use identity::SecretFile;
 pub use in_use::Use;
 pub use inspect::{FileBytes, Inspection, Named, Segment, inspect};

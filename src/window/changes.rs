@@ -26,10 +26,6 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.seen.is_empty() && self.refreshed.is_empty()
-    }
-
     pub(super) fn forget(&mut self, fingerprint: Fingerprint) {
         self.seen.retain(|(seen, _)| *seen != fingerprint);
         self.refreshed.retain(|(refreshed, _)| *refreshed != fingerprint);

@@ -258,6 +258,10 @@ pub struct StateArgs {
     #[arg(long, value_name = "SIZE", value_parser = nonzero_size, requires = "state", help_heading = "State")]
     pub max_disk: Option<u64>,
 
+    /// What to do with a corrupt state: refuse to start, or move the bad part aside, say what may be unknown, and go on.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "state", help_heading = "State")]
+    pub on_corrupt: CorruptArg,
+
     /// What to do when the state cannot be kept any more. stop: what is out is committed as far as it can be. pass: go
     /// on from memory, counted as bypassed, also when only the disk is full.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "state", help_heading = "State")]
@@ -346,6 +350,13 @@ pub enum WhenFullArg {
     #[default]
     EvictOldest,
     Refuse,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CorruptArg {
+    #[default]
+    Refuse,
+    Salvage,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

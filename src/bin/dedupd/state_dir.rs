@@ -3,9 +3,9 @@
 use std::error::Error as _;
 use std::io::ErrorKind;
 
-use dedupd::{Builder, Deduplicator, Error, LogError, OnLogFailure, OpenError};
+use dedupd::{Builder, Deduplicator, Error, LogError, OnCorrupt, OnLogFailure, OpenError};
 
-use crate::args::{FilterArgs, StateFailsArg};
+use crate::args::{CorruptArg, FilterArgs, StateFailsArg};
 use crate::config::{Reading, refused};
 use crate::exit::{Exit, Failure, cause};
 
@@ -17,6 +17,10 @@ pub fn open(builder: Builder, args: &FilterArgs) -> Result<Deduplicator, Failure
         .durability(state.durability)
         .lock_timeout(state.lock_timeout)
         .id_paths(Reading::new(&args.keys)?.keys.to_string())
+        .on_corrupt(match state.on_corrupt {
+            CorruptArg::Refuse => OnCorrupt::Refuse,
+            CorruptArg::Salvage => OnCorrupt::Salvage,
+        })
         .on_log_failure(match state.when_state_fails {
             StateFailsArg::Stop => OnLogFailure::Refuse,
             StateFailsArg::Pass => OnLogFailure::Continue,

@@ -2,7 +2,7 @@
 
 use crate::log::{AppendError, Batch, Kind, Log};
 use crate::time::Timestamp;
-use crate::window::{Changes, Set};
+use crate::window::Changes;
 
 /// What was taken from the shards and is not appended yet. What cannot be appended stays here, and nothing is lost as
 /// long as the process lives.
@@ -13,15 +13,11 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// Takes what the shards have gathered, and appends it.
+    /// Appends what was taken from the shards.
     ///
     /// In processing time the times are the starts of generations, so all ids of one time make a frame of that time; they
     /// are put in order first. In event time each id keeps its own.
-    pub(super) fn append(&mut self, set: &Set, log: &Log, event_time: Option<i64>) -> Result<(), AppendError> {
-        set.take_changes(&mut self.changes);
-        if self.changes.is_empty() {
-            return Ok(());
-        }
+    pub(super) fn append(&mut self, log: &Log, event_time: Option<i64>) -> Result<(), AppendError> {
         let Self { changes, batch } = self;
         for (kind, kind_at, ids) in
             [(Kind::Seen, Kind::SeenAt, &mut changes.seen), (Kind::Refresh, Kind::RefreshAt, &mut changes.refreshed)]

@@ -19,7 +19,7 @@ use super::progress::{self, Kept};
 
 /// A set and its log.
 pub(in crate::dedup) struct Keeper {
-    pub(super) set: Arc<Set>,
+    pub(in crate::dedup) set: Arc<Set>,
     pub(super) log: Arc<Log>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) event_time: bool,
@@ -234,6 +234,10 @@ impl Keeper {
         self.on_failure == OnLogFailure::Refuse && self.log.is_poisoned()
     }
 
+    pub(in crate::dedup) fn disk_bytes(&self) -> u64 {
+        self.log.disk_bytes()
+    }
+
     /// Records that are missing in the log.
     pub(in crate::dedup) fn unlogged(&self) -> u64 {
         self.unlogged.load(Ordering::Relaxed)
@@ -241,9 +245,14 @@ impl Keeper {
 
     /// Appends what was gathered. Only who forgets needs `order` for that.
     pub(super) fn flush(&self) -> Result<(), LogError> {
-        let event_time = self.event_time.then(|| self.engine_time().as_nanos());
         let mut gathering = lock(&self.gathering);
-        let result = gathering.append(&self.set, &self.log, event_time);
+        self.set.take_changes(&mut gathering.changes);
+        if gathering.len() == 0 {
+            return Ok(());
+        }
+        // Now that they are taken, so that none of them is later than that.
+        let event_time = self.event_time.then(|| self.engine_time().as_nanos());
+        let result = gathering.append(&self.log, event_time);
         self.note(&result);
         if result.is_err() && self.on_failure == OnLogFailure::Continue && gathering.len() > UNLOGGED_MAX {
             self.unlogged.fetch_add(gathering.len() as u64, Ordering::Relaxed);

@@ -15,7 +15,7 @@
 //! append; who forgets holds it alone, and has everything that was gathered appended first. A single question does not
 //! take it; an ID that it gathers between the forgetting's append and the forgetting itself is taken out again,
 //! under the shard's lock. Nor does a commit: its ids are pending until after its append, and what is pending cannot be
-//! forgotten. With [`Durability::PowerLoss`] everybody holds it alone: each answer then
+//! forgotten. With [`Durability::PowerLoss`](super::Durability::PowerLoss) everybody holds it alone: each answer then
 //! waits for a sync anyway, and a duplicate's first sight is appended before the duplicate is answered, so one wait covers
 //! both.
 //!
@@ -24,11 +24,10 @@
 //! # When an append fails
 //! A batch's ids are forgotten again and not judged: whoever holds their events may ask again. Gathered ids stay gathered,
 //! and as long as they cannot be appended nothing more is judged (or all is, from memory, and counted: as
-//! [`OnLogFailure`] says). A commit changes nothing.
+//! [`OnLogFailure`](super::OnLogFailure) says). A commit changes nothing.
 
 mod block;
 mod gathering;
-mod identity;
 mod keeper;
 mod open;
 mod progress;

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::event::{IdHash, Secret};
 use crate::log::{self, Bell, Directory, Disk, Log, Storage};
+use crate::state::{Identity, Repair};
 use crate::time::{Clock, Timestamp};
 use crate::window::Set;
 
 use super::super::recovery::Loss;
-use super::super::{Durability, OnLogFailure, OpenError, Recovery};
+use super::super::{BuildError, Durability, Error, OnCorrupt, OnLogFailure, OpenError, Recovery};
 use super::Durable;
 use super::gathering::Gathering;
-use super::identity::Identity;
 use super::keeper::Keeper;
 use super::progress::Kept;
 use super::replay::{Replay, Replayer};
@@ -25,8 +25,8 @@ use super::upkeep::Upkeep;
 pub(in crate::dedup) struct Settings {
     pub(in crate::dedup) durability: Durability,
     pub(in crate::dedup) on_failure: OnLogFailure,
+    pub(in crate::dedup) on_corrupt: OnCorrupt,
     pub(in crate::dedup) lock_timeout: Duration,
-    #[expect(dead_code, reason = "the log has no limit yet")]
     pub(in crate::dedup) disk_bytes_max: Option<u64>,
     pub(in crate::dedup) id_paths: String,
     pub(in crate::dedup) hash: IdHash,
@@ -60,29 +60,34 @@ impl State {
         Ok(Self { directory, storage: Arc::new(disk), secret, settings })
     }
 
-    /// Fills `set` from the log, and starts to keep it.
-    pub(in crate::dedup) fn open(self, set: &Arc<Set>, clock: &Arc<dyn Clock>) -> Result<Durable, OpenError> {
-        let Self { directory, storage, secret, settings } = self;
-        let identity = Identity::new(settings.hash, &settings.id_paths, &secret);
-        let config = log::Config::new(identity.bytes());
-        let mut kept = Kept::default();
+    /// Fills a new set from the log, and starts to keep it.
+    pub(in crate::dedup) fn open(
+        self,
+        clock: &Arc<dyn Clock>,
+        new_set: impl Fn() -> Result<Arc<Set>, BuildError>,
+    ) -> Result<Durable, Error> {
+        let identity = Identity::new(self.settings.hash, &self.settings.id_paths, &self.secret);
+        let refused = |error| OpenError::log(error, |found| identity.difference(found));
         let now = clock.now();
-        let forgotten_before = now.saturating_sub(settings.window).as_nanos().saturating_sub(2 * set.slack());
-        let (log, opening, replay) = std::thread::scope(|scope| {
-            let (event_time, is_limited) = (settings.event_time, settings.is_limited);
-            let mut replayer = Replayer::start(scope, set, event_time, is_limited, forgotten_before, &mut kept);
-            let opened = Log::open(storage, config, |frame| replayer.apply(frame));
-            let replay = replayer.finish();
-            opened.map(|(log, opening)| (log, opening, replay))
-        })
-        .map_err(|error| OpenError::log(error, |found| identity.difference(found)))?;
+        let mut repair = None;
+        let filled = match self.fill(new_set()?, identity, now) {
+            Err(error) if error.is_corruption() && self.settings.on_corrupt == OnCorrupt::Salvage => {
+                let repaired = log::repair(&*self.storage, Some(&identity.bytes())).map_err(refused)?;
+                repair = repaired.map(Repair::of);
+                // What the first attempt has put into its set is dropped with it.
+                self.fill(new_set()?, identity, now)
+            }
+            filled => filled,
+        };
+        let Filled { set, log, opening, kept, replay } = filled.map_err(refused)?;
+        let Self { directory, settings, .. } = self;
         set.forget_answers();
         if !settings.event_time {
             set.notice_clock(now.as_nanos());
         }
-        let recovery = recovery(&settings, &replay, &opening, now);
+        let recovery = recovery(&settings, &replay, &opening, repair, now);
         let keeper = Arc::new(Keeper {
-            set: Arc::clone(set),
+            set,
             log: Arc::new(log),
             clock: Arc::clone(clock),
             event_time: settings.event_time,
@@ -99,14 +104,47 @@ impl State {
         let upkeep = Upkeep::start(&keeper).map_err(OpenError::Thread)?;
         Ok(Durable { keeper, upkeep: Mutex::new(Some(upkeep)), recovery })
     }
+
+    /// Opens the log, and fills `set` from it.
+    fn fill(&self, set: Arc<Set>, identity: Identity, now: Timestamp) -> Result<Filled, log::OpenError> {
+        let settings = &self.settings;
+        let disk_bytes_max = settings.disk_bytes_max;
+        let config = log::Config { disk_bytes_max, ..log::Config::new(identity.bytes()) };
+        let mut kept = Kept::default();
+        let forgotten_before = now.saturating_sub(settings.window).as_nanos().saturating_sub(2 * set.slack());
+        let (log, opening, replay) = std::thread::scope(|scope| {
+            let (event_time, is_limited) = (settings.event_time, settings.is_limited);
+            let mut replayer = Replayer::start(scope, &set, event_time, is_limited, forgotten_before, &mut kept);
+            let opened = Log::open(Arc::clone(&self.storage), config, |frame| replayer.apply(frame));
+            let replay = replayer.finish();
+            opened.map(|(log, opening)| (log, opening, replay))
+        })?;
+        Ok(Filled { set, log, opening, kept, replay })
+    }
 }
 
-fn recovery(settings: &Settings, replay: &Replay, opening: &log::Opening, now: Timestamp) -> Recovery {
+/// A log that is open, and the set that knows what it holds.
+struct Filled {
+    set: Arc<Set>,
+    log: Log,
+    opening: log::Opening,
+    kept: Kept,
+    replay: Replay,
+}
+
+fn recovery(
+    settings: &Settings,
+    replay: &Replay,
+    opening: &log::Opening,
+    repair: Option<Repair>,
+    now: Timestamp,
+) -> Recovery {
     // Frames are missing only at the start: what ages out goes whole, oldest first.
     let holds_from = match replay.first {
         Some((sequence, time)) if sequence > 1 => Some(time.saturating_add(settings.window)),
         _ => None,
     };
+    let unknown_until = repair.as_ref().map(|repair| repair.unknown_until(settings.window, now));
     let newest = opening.newest;
     let clock_behind = match newest {
         Some(newest) if !settings.event_time => newest.saturating_since(now),
@@ -126,6 +164,7 @@ fn recovery(settings: &Settings, replay: &Replay, opening: &log::Opening, now: T
         loss,
         full: replay.full,
         clock_behind,
-        holds_from: holds_from.filter(|from| *from > present),
+        holds_from: holds_from.max(unknown_until).filter(|from| *from > present),
+        repair,
     }
 }

@@ -86,7 +86,11 @@ impl Keeper {
             kept.record(&older, time.as_nanos());
         }
         drop(kept);
-        // So does another try at this.
+        if self.is_failing.load(Ordering::Relaxed) {
+            // Only what follows a synced frame can go, and there may be no room for anything else.
+            let _ = self.log.sync();
+        }
+        // Another try at this comes as well.
         let _ = self.log.retire(forgotten_before);
     }
 }

@@ -55,9 +55,14 @@ fn a_full_disk_refuses_the_batch_and_takes_it_later() {
 
 #[test]
 fn a_batch_that_fits_no_segment_is_refused() {
-    let (_, log) = started();
-    assert_eq!(append(&log, &entry(1, 260)).unwrap_err().code(), "log_too_large");
-    append(&log, &entry(1, 250)).unwrap();
+    let (simulated, log) = started();
+    assert_eq!(append(&log, &entry(1, 770)).unwrap_err().code(), "log_too_large");
+    // Larger than the segment in use and than the one after it.
+    let large = entry(2, 750);
+    append(&log, &large).unwrap();
+    append(&log, &entry(3, 1)).unwrap();
+    let (_, _, entries) = open(simulated.after_kill(), tiny()).unwrap();
+    assert_eq!(entries, [large, entry(3, 1)]);
 }
 
 #[test]
