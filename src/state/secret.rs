@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::event::{IdHash, Secret};
 use crate::log::{SECRET_NAME, Survey, read_secret};
 
+use super::identity::Identity;
 use super::reader::Reader;
 use super::verify::{identity, secret_problem};
 use super::{Problem, StateError};
@@ -43,26 +44,23 @@ pub fn secret(path: impl AsRef<Path>, hash: IdHash, id_paths: &str) -> Result<Se
     if let Some(problem) = secret_problem(&reader, &survey)? {
         return Err(problem.into());
     }
-    if let Some(identity) = identity(&survey) {
-        let digest = xxhash_rust::xxh3::xxh3_64(id_paths.as_bytes()).to_le_bytes();
-        if identity.hash() != Some(hash) {
-            return Err(other(&reader, "its hash is another one"));
-        }
-        if identity.id_paths_digest() != digest {
-            return Err(other(&reader, "its ids are made of something else"));
-        }
-    }
     let file = reader.path.join(SECRET_NAME);
     let secret = read_secret(&file).map_err(|source| StateError::io("read", &file, source))?;
-    secret.ok_or_else(|| bad(&file).into())
+    let secret = secret.ok_or_else(|| bad(&file))?;
+    let wanted = Identity::new(hash, id_paths, &secret);
+    match identity(&survey).filter(|found| *found != wanted) {
+        None => Ok(secret),
+        Some(found) => Err(other(&reader, wanted.difference(&found.bytes())).into()),
+    }
 }
 
-fn other(reader: &Reader, what: &str) -> StateError {
+fn other(reader: &Reader, differs: &str) -> Problem {
     let place = reader.path.display();
     let message = format!(
-        "{place} is a state of another configuration: {what}; use the configuration that the state was made with"
+        "{place} belongs to a state of another configuration: what differs is {differs}; use the configuration that the \
+         state was made with"
     );
-    Problem::of_other_configuration(&reader.path, message).into()
+    Problem::of_other_configuration(&reader.path, message)
 }
 
 fn bad(file: &Path) -> Problem {
