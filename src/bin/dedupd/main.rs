@@ -74,6 +74,9 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
     survive_signals(config.log);
     filter::check(&config)?;
     let dedup = config::build_set(args)?;
+    if let Some(dir) = &args.state.state {
+        state::warn(config.log, dir, &dedup);
+    }
     let ended = filter::run(&config, &dedup);
     match dedup.close().map_err(|error| state_dir::failure(&error)) {
         Ok(()) => ended,

@@ -21,7 +21,7 @@ use crate::exit::{Exit, Failure};
 pub use export::export;
 pub use forget::forget;
 pub use inspect::inspect;
-pub use repair::repair;
+pub use repair::{repair, warn};
 pub use time::rfc3339;
 pub use verify::verify;
 
