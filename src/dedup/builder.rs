@@ -262,6 +262,7 @@ impl Builder {
             window: self.window,
             event_time: self.lateness.is_some(),
             is_limited: self.max_ids.is_some() || self.max_memory.is_some(),
+            is_presized: self.expected_ids > 0 || self.extend,
         }
     }
 

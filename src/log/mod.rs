@@ -35,6 +35,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod volume;
 mod watch;
 mod writer;
 
@@ -64,6 +65,7 @@ pub(crate) use repair::{Gap, Repaired, repair};
 pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
 pub(crate) use survey::{Ids, Survey, Surveyed, replay};
+pub(crate) use volume::ids_since;
 
 /// How a log is kept. May change at any open.
 #[derive(Debug, Clone, Copy)]

@@ -243,6 +243,8 @@ struct Scan<'a> {
     /// The place before each segment, as far as it is known.
     entries: Vec<Option<Place>>,
     spot: Option<Spot>,
+    /// The bytes of a segment: fresh memory for each would cost more than reading it.
+    buffer: Vec<u8>,
 }
 
 /// What one segment held.
@@ -263,7 +265,16 @@ struct Spot {
 
 impl<'s> Scan<'s> {
     fn new(storage: &'s dyn Storage, replay: &'s mut dyn FnMut(Replayed<'_>)) -> Self {
-        Self { storage, replay, place: None, newest: i64::MIN, found: Vec::new(), entries: Vec::new(), spot: None }
+        Self {
+            storage,
+            replay,
+            place: None,
+            newest: i64::MIN,
+            found: Vec::new(),
+            entries: Vec::new(),
+            spot: None,
+            buffer: Vec::new(),
+        }
     }
 
     /// Applies the frames of all segments.
@@ -278,7 +289,8 @@ impl<'s> Scan<'s> {
     fn segment(&mut self, index: usize, segment: &SegmentHeader, cap: Option<u64>) -> Result<(), OpenError> {
         self.enter(index, segment, cap)?;
         self.entries.push(self.place);
-        let bytes = self.read(segment.number)?;
+        let mut bytes = std::mem::take(&mut self.buffer);
+        self.read_into(segment.number, &mut bytes)?;
         let mut sealed: Option<Sealed> = None;
         let mut offset = PAGE_BYTES;
         while let Some((at, frame)) = self.next(&bytes, offset, segment.salt, cap) {
@@ -296,6 +308,7 @@ impl<'s> Scan<'s> {
         }
         let behind = Behind::of(&bytes, offset, segment, self.missing_sequence());
         self.found.push(Found { number: segment.number, sealed, holds_more: behind.is_something(segment) });
+        self.buffer = bytes;
         Ok(())
     }
 
@@ -369,7 +382,8 @@ impl<'s> Scan<'s> {
         let (mut all, mut is_loss, mut gap) = (Behind::default(), false, spot);
         for (index, segment) in row.iter().enumerate().skip(spot.index) {
             let from = if index == spot.index { spot.offset } else { PAGE_BYTES };
-            let bytes = self.read(segment.number)?;
+            let mut bytes = std::mem::take(&mut self.buffer);
+            self.read_into(segment.number, &mut bytes)?;
             let behind = Behind::of(&bytes, from, segment, self.missing_sequence());
             is_loss |= behind.is_something(segment);
             if index == gap.index + 1 && all.bytes == 0 && behind.begins_with_gap {
@@ -401,9 +415,10 @@ impl<'s> Scan<'s> {
         self.place.map_or(0, |place| place.sequence.saturating_add(1))
     }
 
-    fn read(&self, number: u64) -> Result<Vec<u8>, OpenError> {
+    fn read_into(&self, number: u64, bytes: &mut Vec<u8>) -> Result<(), OpenError> {
         let name = header::name(number);
-        self.storage.read(&name, SEGMENT_BYTES_LIMIT).map_err(|source| refused(self.storage, "read", &name, source))
+        let read = self.storage.read_into(&name, SEGMENT_BYTES_LIMIT, bytes);
+        read.map_err(|source| refused(self.storage, "read", &name, source))
     }
 }
 

@@ -95,6 +95,10 @@ impl Storage for Counted {
         self.inner.read(name, limit)
     }
 
+    fn read_into(&self, name: &str, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.inner.read_into(name, limit, bytes)
+    }
+
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
         let left = self.known(name).min(bytes);
         self.noted(name, left, self.inner.cut(name, bytes))

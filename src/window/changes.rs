@@ -136,6 +136,23 @@ impl Set {
         self.common.generations.remembers_from()
     }
 
+    /// Makes room for `ids` in the `share`th of `shares` parts of the shards, as far as there is memory: for who is about to
+    /// restore about so many.
+    pub(crate) fn presize_share(&self, ids: u64, share: usize, shares: usize) {
+        if ids == 0 {
+            return;
+        }
+        let (count, roots) = (self.shards.len(), &self.roots);
+        for shard in count * share / shares..count * (share + 1) / shares {
+            let each = ids as f64 / count as f64 / roots[shard].len() as f64;
+            for root in 0..roots[shard].len() {
+                if self.hold(shard).presize(root, each).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Moves time to `front`, as far as it was before a restart.
     pub(crate) fn restore_front(&self, front: i64) {
         self.common.generations.restore_front(front);

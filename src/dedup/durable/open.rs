@@ -35,6 +35,8 @@ pub(in crate::dedup) struct Settings {
     pub(in crate::dedup) event_time: bool,
     /// Whether ids or memory have a limit.
     pub(in crate::dedup) is_limited: bool,
+    /// Whether there is room for ids from the start, or repeats make more records than ids.
+    pub(in crate::dedup) is_presized: bool,
 }
 
 /// A directory that is locked, and the secret in it.
@@ -112,9 +114,12 @@ impl State {
         let config = log::Config { disk_bytes_max, ..log::Config::new(identity.bytes()) };
         let mut kept = Kept::default();
         let forgotten_before = now.saturating_sub(settings.window).as_nanos().saturating_sub(2 * set.slack());
+        // Where ids may be fewer than records, or there is room already, the set grows as it is filled.
+        let grows = settings.event_time || settings.is_limited || settings.is_presized;
+        let ids = if grows { 0 } else { log::ids_since(&*self.storage, forgotten_before) };
         let (log, opening, replay) = std::thread::scope(|scope| {
             let (event_time, is_limited) = (settings.event_time, settings.is_limited);
-            let mut replayer = Replayer::start(scope, &set, event_time, is_limited, forgotten_before, &mut kept);
+            let mut replayer = Replayer::start(scope, &set, event_time, is_limited, ids, forgotten_before, &mut kept);
             let opened = Log::open(Arc::clone(&self.storage), config, |frame| replayer.apply(frame));
             let replay = replayer.finish();
             opened.map(|(log, opening)| (log, opening, replay))

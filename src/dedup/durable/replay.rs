@@ -71,6 +71,7 @@ impl<'a> Replayer<'a> {
         set: &'a Set,
         event_time: bool,
         is_limited: bool,
+        ids: u64,
         forgotten_before: i64,
         progress: &'a mut Kept,
     ) -> Self {
@@ -79,7 +80,8 @@ impl<'a> Replayer<'a> {
             true => 1,
             false => thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX),
         };
-        let lanes = (0..threads).map(|_| Lane::start(scope, set)).collect();
+        let lanes = (0..threads).map(|lane| Lane::start(scope, set, move || set.presize_share(ids, lane, threads)));
+        let lanes = lanes.collect();
         let (replay, time, newest, slice) = (Replay::default(), i64::MIN, i64::MIN, None);
         Self { set, event_time, forgotten_before, progress, replay, time, newest, slice, lanes }
     }
@@ -197,9 +199,12 @@ impl<'a> Replayer<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn start<'e>(scope: &'a Scope<'a, 'e>, set: &'a Set) -> Self {
+    fn start<'e>(scope: &'a Scope<'a, 'e>, set: &'a Set, prepare: impl FnOnce() + Send + 'a) -> Self {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
-        let thread = scope.spawn(move || run(set, &receiver));
+        let thread = scope.spawn(move || {
+            prepare();
+            run(set, &receiver)
+        });
         Self { work: Vec::new(), sender, thread }
     }
 

@@ -128,10 +128,17 @@ impl Storage for Disk {
     }
 
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path.join(name))?;
         let mut bytes = Vec::new();
-        file.take(limit).read_to_end(&mut bytes)?;
+        self.read_into(name, limit, &mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read_into(&self, name: &str, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path.join(name))?;
+        let length = file.metadata()?.len().min(limit);
+        bytes.clear();
+        bytes.reserve_exact(usize::try_from(length).map_err(io::Error::other)?);
+        file.take(limit).read_to_end(bytes).map(drop)
     }
 
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {

@@ -37,6 +37,12 @@ pub(crate) trait Storage: Send + Sync {
     /// The bytes of a file, at most `limit`.
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>>;
 
+    /// The same into `bytes`, whose memory is used again.
+    fn read_into(&self, name: &str, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        *bytes = self.read(name, limit)?;
+        Ok(())
+    }
+
     /// Cuts a file that nobody writes to.
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()>;
 
