@@ -14,6 +14,9 @@
 //! # Ok::<(), dedupd::Error>(())
 //! ```
 //!
+//! What is [built](Builder::build) lives in memory. What is [opened](Builder::open) keeps its window in a directory, across
+//! restarts, `kill -9` and, as far as its [`Durability`] says, power loss; [`state`] looks into such a directory.
+//!
 //! The [`guide`] explains the promises and the machinery; the modules below stand in the order that an event takes
 //! through them.
 #![cfg_attr(docsrs, feature(doc_cfg))]

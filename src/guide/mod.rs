@@ -3,6 +3,7 @@
 //! - [`semantics`]: the contract. What the same ID is, how long it is remembered, what happens to the rest.
 //! - [`architecture`]: the parts, the one direction in which they know each other, and why.
 //! - [`tuning`]: memory, batches, the hash, threads.
+//! - [`durability`]: what an answer rests on with a state, how it reaches the disk, what happens when it cannot.
 //! - [`operations`]: running the filter: reports, signals, exit codes; looking after a state directory.
 //! - [`log_format`]: the log on disk, byte by byte, and what survives what.
 //!
@@ -10,6 +11,9 @@
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("durability.md")]
+pub mod durability {}
 
 #[doc = include_str!("log_format.md")]
 pub mod log_format {}

@@ -19,6 +19,8 @@ pub struct Record<'a> {
     pub sequence: u64,
     /// When it happened: in event time, the event's own time.
     pub time: Timestamp,
+    /// The engine time of its frame: how far time had come when it was recorded, as far as whoever recorded it knew.
+    pub engine_time: Timestamp,
     /// What happened.
     pub what: What<'a>,
 }
@@ -112,12 +114,11 @@ fn walk(reader: &Reader, end: u64, each: Each<'_>) -> Result<(), StateError> {
 
 /// Takes a frame apart; each ID comes with its place in the frame.
 fn each_record(frame: &Replayed<'_>, each: Each<'_>) -> ControlFlow<()> {
-    let mut index = 0;
+    let (mut index, now) = (0, frame.time);
     let mut tell = |time, what| {
         index += 1;
-        each(index, Record { sequence: frame.sequence, time, what })
+        each(index, Record { sequence: frame.sequence, time, engine_time: now, what })
     };
-    let now = frame.time;
     for record in frame.records {
         match record.kind {
             Kind::Seen => record.ids().try_for_each(|id| tell(now, What::Seen(id)))?,

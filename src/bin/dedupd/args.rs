@@ -75,11 +75,13 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Makes a state directory forget the IDs of these lines: each is first-seen when it comes again.
+    Forget(ForgetArgs),
 }
 
-/// Where the ID stands, and what else makes a fingerprint.
+/// Where the ID stands, and what makes a fingerprint of it.
 #[derive(Debug, Args)]
-pub struct KeyArgs {
+pub struct IdArgs {
     /// Where the event ID stands: a member (id), a dotted path (data.id), a JSON Pointer (/data/items/0/id), or @line
     /// for the whole line. a|b takes the first that is present; several --key make a composite.
     #[arg(short, long = "key", value_name = "PATH", default_value = "id", help_heading = "Events")]
@@ -88,6 +90,13 @@ pub struct KeyArgs {
     /// The hash of IDs. siphash13: nobody can craft IDs that collide. xxh3: faster, for IDs of trusted origin.
     #[arg(long, value_name = "HASH", value_enum, default_value_t, help_heading = "Events")]
     pub hash: HashArg,
+}
+
+/// What a verdict depends on.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    #[command(flatten)]
+    pub ids: IdArgs,
 
     /// Judge by the events' own time, which stands here.
     #[arg(long, value_name = "PATH", help_heading = "Event time")]
@@ -114,6 +123,13 @@ pub struct KeyArgs {
     #[arg(long, help_heading = "Window")]
     pub extend: bool,
 
+    #[command(flatten)]
+    pub lines: LineArgs,
+}
+
+/// Where lines are read.
+#[derive(Debug, Args)]
+pub struct LineArgs {
     /// The longest line that is read as an event; longer ones are bad (too_long), whatever their length.
     #[arg(long, value_name = "SIZE", value_parser = nonzero_size, default_value = "16MiB", help_heading = "Bad lines")]
     pub max_line: u64,
@@ -272,9 +288,33 @@ pub struct StateArgs {
 pub struct ExplainArgs {
     #[command(flatten)]
     pub keys: KeyArgs,
+
+    /// Judge each line by what the state in this directory knows now. Changes nothing, also while it is in use.
+    #[arg(short, long, value_name = "DIR", help_heading = "State")]
+    pub state: Option<PathBuf>,
 }
 
-impl KeyArgs {
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The state directory. Nobody may have it open.
+    pub dir: PathBuf,
+
+    #[command(flatten)]
+    pub ids: IdArgs,
+
+    #[command(flatten)]
+    pub lines: LineArgs,
+
+    /// How long to wait for who has the state open.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", help_heading = "State")]
+    pub lock_timeout: Duration,
+
+    /// How the report looks, on standard output at the end.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Reporting")]
+    pub report: ReportFormat,
+}
+
+impl LineArgs {
     /// The inputs in order; empty for standard input alone.
     pub fn inputs(&self) -> impl Iterator<Item = OsString> {
         self.input.iter().chain(&self.files).map(|path| path.clone().into_os_string())
@@ -328,7 +368,7 @@ pub enum StateFailsArg {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
-    /// Three lines for people.
+    /// For people.
     #[default]
     Text,
     /// One line of JSON with stable names.
@@ -343,7 +383,7 @@ Signals:
 
 Exit codes:
   0   done (also when the reader of standard output went away)
-  1   done, but something was diverted
+  1   done, but something was diverted; forget: some lines have no ID
   2   usage
   65  a bad line under `fail`
   66  an input cannot be opened, or is not as it was left

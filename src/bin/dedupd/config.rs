@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use dedupd::decode::{BadReason, Decoder, KeySpec, TimeSpec};
-use dedupd::{BuildError, Deduplicator, Durability, Error, IdHash, WhenFull};
+use dedupd::{BuildError, Deduplicator, Durability, Error, IdHash, Secret, WhenFull};
 
-use crate::args::{BadArg, FilterArgs, HashArg, KeyArgs, LateArg, ReportFormat, StateFailsArg, WhenFullArg};
+use crate::args::{
+    BadArg, FilterArgs, HashArg, IdArgs, KeyArgs, LateArg, LineArgs, ReportFormat, StateFailsArg, WhenFullArg,
+};
 use crate::exit::{Exit, Failure};
 use crate::filter::Delivery;
 use crate::log::Log;
@@ -108,7 +110,7 @@ impl Config {
             }
         }
         let mut config = Self {
-            inputs: inputs(&args.keys),
+            inputs: inputs(&args.keys.lines),
             follow: args.follow,
             output: args.output.clone().filter(|path| path.as_os_str() != "-"),
             rejects: args.rejects.clone(),
@@ -178,12 +180,16 @@ impl Policy {
 
 impl Reading {
     pub fn new(args: &KeyArgs) -> Result<Self, Failure> {
-        let keys = KeySpec::parse(&args.key).map_err(|error| Failure::usage(format!("--key: {error}")))?;
         let time = args.time_field.as_deref().map(|path| TimeSpec::parse(path, args.time_unit));
         let time = time.transpose().map_err(|error| Failure::usage(format!("--time-field: {error}")))?;
-        let line_bytes_max = usize::try_from(args.max_line).ok().filter(|&bytes| bytes <= LINE_BYTES_LIMIT);
+        Ok(Self { time, ..Self::without_time(&args.ids, &args.lines)? })
+    }
+
+    pub fn without_time(ids: &IdArgs, lines: &LineArgs) -> Result<Self, Failure> {
+        let keys = KeySpec::parse(&ids.key).map_err(|error| Failure::usage(format!("--key: {error}")))?;
+        let line_bytes_max = usize::try_from(lines.max_line).ok().filter(|&bytes| bytes <= LINE_BYTES_LIMIT);
         let line_bytes_max = line_bytes_max.ok_or_else(|| Failure::usage("--max-line may be 1GiB at most"))?;
-        Ok(Self { keys, time, line_bytes_max })
+        Ok(Self { keys, time: None, line_bytes_max })
     }
 
     pub fn decoder(&self) -> Decoder {
@@ -213,7 +219,7 @@ pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
 /// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and
 /// so little that it does not matter should all of it be repeats.
 fn ids_expected(args: &FilterArgs) -> usize {
-    let by_size = inputs(&args.keys).iter().filter_map(Input::bytes).sum::<u64>() / BYTES_PER_LINE_USUAL;
+    let by_size = inputs(&args.keys.lines).iter().filter_map(Input::bytes).sum::<u64>() / BYTES_PER_LINE_USUAL;
     let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / 4 / BYTES_PER_RESERVED_ID);
     let most = IDS_EXPECTED_MAX.min(by_memory).min(args.max_ids.unwrap_or(u64::MAX));
     usize::try_from(by_size.min(most)).unwrap_or(0)
@@ -232,17 +238,19 @@ fn ids_together_max(args: &FilterArgs) -> usize {
     usize::try_from(by_ids.min(by_memory).min(by_frame).max(1)).unwrap_or(usize::MAX)
 }
 
-/// A set without limits, for `explain`.
-pub fn build_plain_set(args: &KeyArgs) -> Result<Deduplicator, Failure> {
-    window(args).build().map_err(|error| refused(&error))
+/// A set without limits, for `explain`; with the secret of a state its fingerprints are those of the state.
+pub fn build_plain_set(args: &KeyArgs, secret: Option<Secret>) -> Result<Deduplicator, Failure> {
+    let builder = window(args);
+    let builder = match secret {
+        Some(secret) => builder.secret(secret),
+        None => builder,
+    };
+    builder.build().map_err(|error| refused(&error))
 }
 
 fn window(args: &KeyArgs) -> dedupd::Builder {
-    let hash = match args.hash {
-        HashArg::Siphash13 => IdHash::SipHash13,
-        HashArg::Xxh3 => IdHash::Xxh3,
-    };
-    let builder = Deduplicator::builder().window(args.window).extend_on_duplicate(args.extend).hash(hash);
+    let builder = Deduplicator::builder().window(args.window).extend_on_duplicate(args.extend);
+    let builder = builder.hash(args.ids.hash.into());
     match args.time_field {
         Some(_) => builder.lateness(args.lateness.unwrap_or(args.window)).max_future(args.max_future),
         None => builder,
@@ -258,7 +266,7 @@ pub fn refused(error: &Error) -> Failure {
 }
 
 /// The inputs in order; standard input when none is named.
-pub fn inputs(args: &KeyArgs) -> Vec<Input> {
+pub fn inputs(args: &LineArgs) -> Vec<Input> {
     let mut inputs: Vec<Input> = args.inputs().map(Input::from).collect();
     if inputs.is_empty() {
         inputs.push(Input::Stdin);
@@ -288,6 +296,15 @@ impl std::fmt::Display for Input {
         match self {
             Self::Stdin => f.write_str("standard input"),
             Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<HashArg> for IdHash {
+    fn from(arg: HashArg) -> Self {
+        match arg {
+            HashArg::Siphash13 => Self::SipHash13,
+            HashArg::Xxh3 => Self::Xxh3,
         }
     }
 }

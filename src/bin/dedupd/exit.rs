@@ -9,7 +9,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done, also when the reader of standard output went away.
     Done = 0,
-    /// Done, but something was diverted.
+    /// Done, but something was diverted, or had no ID to forget.
     Diverted = 1,
     /// The command line is wrong.
     Usage = 2,

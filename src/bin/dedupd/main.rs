@@ -5,6 +5,7 @@ mod config;
 mod exit;
 mod explain;
 mod filter;
+mod lines;
 mod log;
 mod memory;
 mod quantity;
@@ -26,7 +27,7 @@ use crate::log::{Log, LogFormat};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = Log { format: cli.filter.log_format, quiet: cli.filter.quiet, verbose: cli.filter.verbose };
-    let ran = panic::catch_unwind(AssertUnwindSafe(|| run(&cli))).unwrap_or_else(|_| Err(Failure::panic()));
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| run(&cli, log))).unwrap_or_else(|_| Err(Failure::panic()));
     match ran {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<Exit, Failure> {
+fn run(cli: &Cli, log: Log) -> Result<Exit, Failure> {
     match &cli.command {
         None => filter(&cli.filter),
         Some(Command::Explain(args)) => explain::run(args),
@@ -47,6 +48,10 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Some(Command::Inspect { dir, json }) => state::inspect(dir, *json),
         Some(Command::Repair { dir, window, lock_timeout }) => state::repair(dir, *window, *lock_timeout),
         Some(Command::Export { dir, all }) => state::export(dir, *all),
+        Some(Command::Forget(args)) => {
+            survive_signals(log);
+            state::forget(args, log)
+        }
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "dedupd", &mut script);
@@ -61,14 +66,17 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
 }
 
 fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
-    if args.keys.inputs().next().is_none() && std::io::stdin().is_terminal() {
+    if args.keys.lines.inputs().next().is_none() && std::io::stdin().is_terminal() {
         log::print(&Cli::command().render_help().to_string());
         return Ok(Exit::Usage);
     }
     let config = Config::new(args)?;
-    survive_signals();
+    survive_signals(config.log);
     filter::check(&config)?;
     let dedup = config::build_set(args)?;
+    if let Some(dir) = &args.state.state {
+        state::warn(config.log, dir, &dedup);
+    }
     let ended = filter::run(&config, &dedup);
     match dedup.close().map_err(|error| state_dir::failure(&error)) {
         Ok(()) => ended,
@@ -81,10 +89,14 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// Has errors told as errors that would kill the process: a file that reached the limit on its size is refused more.
-fn survive_signals() {
+/// Has errors told as errors that would kill the process: a file that reached the limit on its size is refused more, and
+/// a state whose files are cut by another program, or whose disk fails, is over.
+fn survive_signals(log: Log) {
     // SAFETY: the disposition of a signal is set while there is one thread, and no handler is involved.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if let Err(error) = dedupd::survive_sigbus() {
+        log.warning("sigbus", format!("a failure under a file of a state will kill the process: {}", cause(&error)));
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.

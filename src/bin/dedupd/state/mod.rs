@@ -1,6 +1,7 @@
-//! The tools for a state directory: `verify`, `inspect`, `repair`, `export`.
+//! The tools for a state directory: `verify`, `inspect`, `repair`, `export`, `forget`.
 
 mod export;
+mod forget;
 mod inspect;
 mod json;
 mod repair;
@@ -8,18 +9,24 @@ mod time;
 mod verify;
 
 use std::error::Error as _;
+use std::path::Path;
 
+use dedupd::Secret;
 use dedupd::state::{Problem, StateError};
 
+use crate::args::IdArgs;
+use crate::config::Reading;
 use crate::exit::{Exit, Failure};
 
 pub use export::export;
+pub use forget::forget;
 pub use inspect::inspect;
-pub use repair::repair;
+pub use repair::{repair, warn};
+pub use time::rfc3339;
 pub use verify::verify;
 
 /// What an error of the library comes to.
-fn failure(error: &StateError) -> Failure {
+pub fn failure(error: &StateError) -> Failure {
     if let StateError::Problem(problem) = error {
         return problem_failure(problem);
     }
@@ -31,6 +38,18 @@ fn failure(error: &StateError) -> Failure {
     let source = error.source().and_then(|source| source.downcast_ref());
     let why = source.map_or_else(String::new, |source| format!(": {}", crate::exit::cause(source)));
     Failure::new(exit, error.code(), format!("{error}{why}"))
+}
+
+/// The secret of a state, if it is of this hash and these id paths.
+pub fn secret(dir: &Path, ids: &IdArgs, reading: &Reading) -> Result<Secret, Failure> {
+    let secret = dedupd::state::secret(dir, ids.hash.into(), &reading.keys.to_string());
+    secret.map_err(|error| {
+        let mut failure = failure(&error);
+        if failure.exit == Exit::OtherState {
+            failure.message += "; --key and --hash are part of it, and the file SECRET in the directory";
+        }
+        failure
+    })
 }
 
 fn problem_failure(problem: &Problem) -> Failure {

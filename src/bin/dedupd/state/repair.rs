@@ -1,14 +1,16 @@
-//! `dedupd repair`: a state that is refused for corruption is made one that opens.
+//! `dedupd repair`: a state that is refused for corruption is made one that opens. And what is told of that when it
+//! happens at the start of a run.
 
 use std::path::Path;
 use std::time::Duration;
 
 use dedupd::state::{self, Gap, Repair};
-use dedupd::{Clock, SystemClock};
+use dedupd::{Clock, Deduplicator, SystemClock};
 
 use super::failure;
 use super::time::rfc3339;
 use crate::exit::{Exit, Failure};
+use crate::log::Log;
 use crate::print_document;
 use crate::quantity::{show_count, show_duration};
 
@@ -19,6 +21,14 @@ pub fn repair(dir: &Path, window: Option<Duration>, lock_timeout: Duration) -> R
         Some(repair) => tell(dir, &repair, window),
     };
     print_document(text.as_bytes())
+}
+
+/// Warns of what was repaired when the state was opened.
+pub fn warn(log: Log, dir: &Path, dedup: &Deduplicator) {
+    if let Some(repair) = dedup.recovery().and_then(|recovery| recovery.repair.as_ref()) {
+        let text = tell(dir, repair, Some(dedup.window()));
+        log.warning("state_repaired", text.trim_end().replace('\n', "; "));
+    }
 }
 
 fn tell(dir: &Path, repair: &Repair, window: Option<Duration>) -> String {

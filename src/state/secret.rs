@@ -1,0 +1,68 @@
+//! [`secret()`]: what makes the fingerprints of a state, for who wants to ask it from outside.
+
+use std::path::Path;
+
+use crate::event::{IdHash, Secret};
+use crate::log::{SECRET_NAME, Survey, read_secret};
+
+use super::identity::Identity;
+use super::reader::Reader;
+use super::verify::{identity, secret_problem};
+use super::{Problem, StateError};
+
+/// The secret of the state at `path`, once its headers say that it is one of `hash` and `id_paths`, as they were given
+/// to [`Builder::hash`](crate::Builder::hash) and [`Builder::id_paths`](crate::Builder::id_paths).
+///
+/// A [`Deduplicator`](crate::Deduplicator) in memory that has it makes the fingerprints of the state:
+///
+/// ```
+/// use dedupd::state::{self, What};
+/// use dedupd::{Deduplicator, IdHash};
+/// use std::ops::ControlFlow;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dedup = Deduplicator::builder().id_paths("id").open(dir.path())?;
+/// # dedup.observe_batch(&["evt_1"], &mut Vec::new());
+/// let secret = state::secret(dir.path(), IdHash::SipHash13, "id")?;
+/// let asked = Deduplicator::builder().secret(secret).build()?.fingerprint("evt_1");
+/// let mut seen = None;
+/// state::export(dir.path(), |record| {
+///     if matches!(record.what, What::Seen(id) | What::Refresh(id) if id == asked) {
+///         seen = Some(record.time);
+///     }
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(seen.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`StateError`]: there is no state, it is one of something else, or its secret is not there. Frames are not looked at.
+pub fn secret(path: impl AsRef<Path>, hash: IdHash, id_paths: &str) -> Result<Secret, StateError> {
+    let reader = Reader::open(path.as_ref())?;
+    let survey = Survey::of_headers(&reader.disk)?;
+    if let Some(problem) = secret_problem(&reader, &survey)? {
+        return Err(problem.into());
+    }
+    let file = reader.path.join(SECRET_NAME);
+    let secret = read_secret(&file).map_err(|source| StateError::io("read", &file, source))?;
+    let secret = secret.ok_or_else(|| bad(&file))?;
+    let wanted = Identity::new(hash, id_paths, &secret);
+    match identity(&survey).filter(|found| *found != wanted) {
+        None => Ok(secret),
+        Some(found) => Err(other(&reader, wanted.difference(&found.bytes())).into()),
+    }
+}
+
+fn other(reader: &Reader, differs: &str) -> Problem {
+    let place = reader.path.display();
+    let message = format!(
+        "{place} belongs to a state of another configuration: what differs is {differs}; use the configuration that the \
+         state was made with"
+    );
+    Problem::of_other_configuration(&reader.path, message)
+}
+
+fn bad(file: &Path) -> Problem {
+    Problem::corrupt(file, format!("{} is not a secret: it must be a file of 32 bytes; restore it", file.display()))
+}
