@@ -16,7 +16,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Nothing new is kept: the state is read at open, and only what is forgotten is written to it.
+    /// Nothing new is kept, no ids and no progress: the state is read at open, and only what is forgotten is written to it,
+    /// and what its log needs to age out.
     None,
     /// Survives the death of the process.
     Process,

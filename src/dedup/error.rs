@@ -215,6 +215,15 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// Another segment cannot be prepared, and that is no matter of room. Nothing was appended.
+    #[error("no new segment can be prepared in {place}")]
+    Io {
+        /// The file that was to be made.
+        place: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// More than one frame can hold. Nothing was appended.
     #[error("a commit of {bytes} bytes is over the limit of {bytes_max}: commit fewer ids at a time")]
     TooLarge {
@@ -232,6 +241,7 @@ impl LogError {
         match self {
             Self::Poisoned { .. } => "log_poisoned",
             Self::NoRoom { .. } => "log_no_room",
+            Self::Io { .. } => "log_io",
             Self::TooLarge { .. } => "log_too_large",
         }
     }
@@ -247,7 +257,8 @@ impl From<AppendError> for LogError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Poisoned(poisoned) => poisoned.into(),
-            AppendError::NoSegment { place, source } => Self::NoRoom { place, source },
+            AppendError::NoSegment { place, source } if is_of_room(&source) => Self::NoRoom { place, source },
+            AppendError::NoSegment { place, source } => Self::Io { place, source },
             AppendError::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
         }
     }
@@ -257,4 +268,10 @@ impl From<Poisoned> for LogError {
     fn from(poisoned: Poisoned) -> Self {
         Self::Poisoned { message: poisoned.to_string() }
     }
+}
+
+/// Whether more room would help.
+fn is_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge)
 }

@@ -337,14 +337,14 @@ impl Deduplicator {
         self.inner.durable.as_ref().map(|durable| durable.keeper().progress()).unwrap_or_default()
     }
 
-    /// Records positions without ids. In memory it does nothing.
+    /// Records positions without ids. In memory, and with [`Durability::None`], it does nothing.
     ///
     /// # Errors
     /// [`LogError`]; nothing was recorded.
     pub fn record_progress(&self, progress: &Progress) -> Result<(), Error> {
         match &self.inner.durable {
             None => Ok(()),
-            Some(durable) => Ok(durable.keeper().commit(&[], None, progress, || ())?),
+            Some(durable) => Ok(durable.keeper().commit(&[], None, None, progress, || ())?),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Reservation {
     pending: Vec<Fingerprint>,
     /// Their times, when they have any.
     times: Option<Vec<Timestamp>>,
+    /// In event time, the highest time of any event asked about.
+    latest: Option<Timestamp>,
 }
 
 impl Reservation {
@@ -45,8 +47,17 @@ impl Reservation {
         });
         let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);
         let pending = mine().map(|(index, _)| fingerprints[index]).collect();
-        let times = each.map(|times| mine().map(|(index, _)| times[index]).collect());
-        Self { inner: Arc::clone(inner), verdicts, pending, times }
+        let mine_times = each.map(|times| mine().map(|(index, _)| times[index]).collect());
+        let latest = match times {
+            Times::Each { times, .. } => times.iter().max().copied(),
+            Times::Now(_) => None,
+        };
+        let confirmed = inner.durable.as_ref().is_none_or(|durable| durable.keeper().confirm());
+        if !confirmed {
+            let duplicates = verdicts.iter_mut().filter(|verdict| **verdict == ReserveVerdict::Duplicate);
+            duplicates.for_each(|verdict| *verdict = ReserveVerdict::Unjudged(Unjudged::LogFailed));
+        }
+        Self { inner: Arc::clone(inner), verdicts, pending, times: mine_times, latest }
     }
 
     /// One verdict for each id, in order.
@@ -72,7 +83,8 @@ impl Reservation {
         match &self.inner.durable {
             None => self.mark(),
             Some(durable) => {
-                durable.keeper().commit(&self.pending, self.times.as_deref(), progress, || self.mark())?;
+                let keeper = durable.keeper();
+                keeper.commit(&self.pending, self.times.as_deref(), self.latest, progress, || self.mark())?;
             }
         }
         self.pending.clear();

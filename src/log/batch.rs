@@ -69,10 +69,6 @@ impl Batch {
         self.body.clear();
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.body.is_empty()
-    }
-
     /// Adds a record of fingerprints: one of [`Kind::Seen`], [`Kind::Refresh`], [`Kind::Forget`].
     ///
     /// # Cost

@@ -71,12 +71,12 @@ impl Directory {
         make(path).map_err(refused("make", path))?;
         let file = path.join(LOCK_NAME);
         let lock = options().create(true).truncate(false).open(&file).map_err(refused("open", &file))?;
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now().checked_add(timeout);
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { path: path.to_owned(), _lock: lock }),
                 Err(fs::TryLockError::Error(source)) => return Err(refused("lock", &file)(source)),
-                Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                Err(fs::TryLockError::WouldBlock) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                     return Err(DirectoryError::InUse(path.to_owned()));
                 }
                 Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),

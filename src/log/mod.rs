@@ -83,6 +83,8 @@ pub(crate) struct Config {
     /// What all files of the log may take: the segments, the one that is prepared, what was moved aside. Segments become
     /// smaller first, and then no new one is prepared. An open never fails for it: it takes two pages more then.
     pub(crate) disk_bytes_max: Option<u64>,
+    /// So much of that is for [`Log::append_of_upkeep`] alone.
+    pub(crate) disk_bytes_reserved: u64,
 }
 
 impl Config {
@@ -95,6 +97,7 @@ impl Config {
             touch_ahead_bytes: 1 << 20,
             watch_every: Duration::from_secs(1),
             disk_bytes_max: None,
+            disk_bytes_reserved: 0,
         }
     }
 
@@ -106,6 +109,14 @@ impl Config {
         let segment_bytes_max = whole(self.segment_bytes_max).max(segment_bytes_min);
         Self { segment_bytes_min, segment_bytes_max, ..self }
     }
+}
+
+/// What room on disk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Records,
+    /// What must be appended before segments can age out.
+    Upkeep,
 }
 
 /// How far a log has come: everything appended up to here.
@@ -183,6 +194,18 @@ impl Log {
     /// # Cost
     /// A checksum outside and a copy inside of one lock; no system call while the housekeeper keeps up.
     pub(crate) fn append(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
+        self.append_as(time, batch, Purpose::Records)
+    }
+
+    /// The same for what must be appended before segments can age out: it may use the room that is reserved for that.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub(crate) fn append_of_upkeep(&self, time: Timestamp, batch: &Batch) -> Result<Position, AppendError> {
+        self.append_as(time, batch, Purpose::Upkeep)
+    }
+
+    fn append_as(&self, time: Timestamp, batch: &Batch, purpose: Purpose) -> Result<Position, AppendError> {
         let segment_bytes = usize::try_from(self.config.segment_bytes_max).unwrap_or(usize::MAX);
         let bytes_max = segment_bytes.saturating_sub(OVERHEAD_BYTES);
         let bytes = batch.body();
@@ -190,7 +213,7 @@ impl Log {
         let Some(length) = length else {
             return Err(AppendError::TooLarge { bytes: bytes.len(), bytes_max });
         };
-        self.append_body(time.as_nanos(), Body { bytes, length, crc: crc32c::crc32c(bytes) })
+        self.append_body(time.as_nanos(), Body { bytes, length, crc: crc32c::crc32c(bytes) }, purpose)
     }
 
     /// Up to where records were appended.
@@ -250,7 +273,7 @@ impl Log {
         Ok(())
     }
 
-    fn append_body(&self, time: i64, body: Body<'_>) -> Result<Position, AppendError> {
+    fn append_body(&self, time: i64, body: Body<'_>, purpose: Purpose) -> Result<Position, AppendError> {
         loop {
             let mut writer = lock(&self.writer);
             self.check_poison()?;
@@ -268,7 +291,7 @@ impl Log {
                 return Ok(Position(result?));
             }
             drop(writer);
-            self.prepare_next(u64::from(body.length) + OVERHEAD_BYTES as u64)?;
+            self.prepare_next(u64::from(body.length) + OVERHEAD_BYTES as u64, purpose)?;
         }
     }
 

@@ -13,7 +13,7 @@ use super::recovery::cut_to;
 use super::segment::{Order, PrepareError, RECYCLED_NAME, name_before};
 use super::storage::Storage as _;
 use super::writer::Body;
-use super::{AppendError, Config, Log, Poisoned, RetireError, lock};
+use super::{AppendError, Config, Log, Poisoned, Purpose, RetireError, lock};
 
 /// What the housekeeper holds while it works with files.
 pub(super) struct Upkeep {
@@ -33,7 +33,7 @@ impl Log {
     pub(crate) fn maintain(&self) -> Result<(), AppendError> {
         self.watch()?;
         self.touch_ahead();
-        self.prepare_next(0)?;
+        self.prepare_next(0, Purpose::Records)?;
         self.cut_sealed();
         self.mark()
     }
@@ -69,7 +69,7 @@ impl Log {
     /// could, and it would stay for ever: so a frame without records does, in the segment that the open has made.
     fn follow_all_older(&self, upkeep: &Upkeep, before: Timestamp) -> Result<(), Poisoned> {
         let least = self.config.segment_bytes_min;
-        let has_room = || self.room(upkeep, least, least).is_some();
+        let has_room = || self.room(upkeep, Purpose::Records, least, least).is_some();
         let sequence = {
             let mut writer = lock(&self.writer);
             if !writer.is_all_older(before.as_nanos()) || !writer.has_room(&Body::empty()) || has_room() {
@@ -85,7 +85,7 @@ impl Log {
 
     /// Makes the next segment ready, when it is not. It has room for `least` bytes, its header included, when the one that
     /// is ready has gone into use by then.
-    pub(super) fn prepare_next(&self, least: u64) -> Result<(), AppendError> {
+    pub(super) fn prepare_next(&self, least: u64, purpose: Purpose) -> Result<(), AppendError> {
         let mut upkeep = lock(&self.upkeep);
         self.check_poison()?;
         let wanted = match &*lock(&self.writer) {
@@ -95,7 +95,7 @@ impl Log {
         let (number, start, is_recycled) = (upkeep.next_number, Start::Follows, upkeep.has_recycled);
         let name = header::name(number);
         let no_segment = |source| AppendError::NoSegment { place: self.storage.place(&name), source };
-        let bytes = self.room_for_next(&upkeep, wanted, least).map_err(no_segment)?;
+        let bytes = self.room_for_next(&upkeep, purpose, wanted, least).map_err(no_segment)?;
         let order = Order { number, start, is_recycled, bytes, identity: self.config.identity };
         let mut next = order.prepare(&self.storage).map_err(|error| match error {
             PrepareError::Refused(source) => no_segment(source),
@@ -112,11 +112,11 @@ impl Log {
 
     /// The size of the next segment: twice the last one, within the limits of one segment and of all files. Files are cut
     /// when that helps.
-    fn room_for_next(&self, upkeep: &Upkeep, wanted: u64, least: u64) -> io::Result<u64> {
+    fn room_for_next(&self, upkeep: &Upkeep, purpose: Purpose, wanted: u64, least: u64) -> io::Result<u64> {
         let Config { segment_bytes_min, segment_bytes_max, .. } = self.config;
         let least = least.next_multiple_of(PAGE_BYTES as u64).max(segment_bytes_min);
         let wanted = wanted.min(segment_bytes_max).max(least);
-        let room = |least| self.room(upkeep, wanted, least);
+        let room = |least| self.room(upkeep, purpose, wanted, least);
         if let Some(bytes) = room(wanted) {
             return Ok(bytes);
         }
@@ -131,8 +131,10 @@ impl Log {
         })
     }
 
-    fn room(&self, upkeep: &Upkeep, wanted: u64, least: u64) -> Option<u64> {
-        self.storage.room(self.config.disk_bytes_max, name_before(upkeep.has_recycled), wanted, least)
+    fn room(&self, upkeep: &Upkeep, purpose: Purpose, wanted: u64, least: u64) -> Option<u64> {
+        let reserved = if purpose == Purpose::Records { self.config.disk_bytes_reserved } else { 0 };
+        let limit = self.config.disk_bytes_max.map(|limit| limit.saturating_sub(reserved));
+        self.storage.room(limit, name_before(upkeep.has_recycled), wanted, least)
     }
 
     /// Looks, now and then, whether another program has meddled with the files that are written to.
@@ -194,7 +196,7 @@ impl Log {
             }
             writer.newest()
         };
-        self.append_body(time, Body::empty()).map(|_| ())
+        self.append_body(time, Body::empty(), Purpose::Records).map(|_| ())
     }
 
     /// The oldest segment, when it may go: the one after it must start with a frame that is on disk.

@@ -131,6 +131,11 @@ impl Set {
         }
     }
 
+    /// The highest time that was seen, if any.
+    pub(crate) fn front(&self) -> Option<i64> {
+        self.common.generations.front()
+    }
+
     /// Everything that was recorded at an earlier time than this is forgotten.
     pub(crate) fn remembers_from(&self) -> i64 {
         self.common.generations.remembers_from()

@@ -218,9 +218,9 @@ impl Set {
         self.hold_for(fingerprint).peek(fingerprint, moment)
     }
 
-    /// Whether a fingerprint was seen at any time that is remembered.
-    pub(crate) fn knows(&self, fingerprint: Fingerprint) -> bool {
-        self.hold_for(fingerprint).knows(fingerprint)
+    /// Whether a fingerprint is reserved, and was not seen at any time that is remembered.
+    pub(crate) fn is_only_pending(&self, fingerprint: Fingerprint) -> bool {
+        self.hold_for(fingerprint).is_only_pending(fingerprint)
     }
 
     /// Marks a reserved fingerprint as seen; in event time, at the time of its event. False when it is not reserved.

@@ -99,13 +99,13 @@ impl Held<'_> {
         }
     }
 
-    /// Whether an id has an entry that is neither pending nor expired.
-    pub(super) fn knows(&mut self, fingerprint: Fingerprint) -> bool {
+    /// Whether an id is pending, and has no other entry that counts.
+    pub(super) fn is_only_pending(&mut self, fingerprint: Fingerprint) -> bool {
         let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
         let era = self.core.era;
-        let segment = self.segment(root, stored);
-        segment
-            .is_some_and(|segment| segment.find(stored, |mark| !mark.is_pending() && !era.has_expired(mark)).is_some())
+        let Some(segment) = self.segment(root, stored) else { return false };
+        let is_seen = segment.find(stored, |mark| !mark.is_pending() && !era.has_expired(mark)).is_some();
+        !is_seen && segment.find(stored, Mark::is_pending).is_some()
     }
 
     /// Makes a seen id unknown again. False when it is not known, or only reserved.

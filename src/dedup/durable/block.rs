@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use crate::event::Fingerprint;
 use crate::log::{Batch, Kind};
-use crate::time::Timestamp;
 use crate::window::Answer;
 
 use super::super::OnLogFailure;
@@ -13,7 +12,6 @@ use super::keeper::Keeper;
 /// The questions of a batch between being hashed and being answered.
 pub(super) struct Block<'a> {
     keeper: &'a Keeper,
-    time: Timestamp,
     batch: Batch,
     /// Hashed, and not all of them answered.
     pub(super) asked: Vec<Fingerprint>,
@@ -25,9 +23,8 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     pub(super) fn new(keeper: &'a Keeper) -> Self {
-        let time = keeper.engine_time();
         let (asked, firsts, answers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { keeper, time, batch: Batch::new(), asked, answered: 0, firsts, answers }
+        Self { keeper, batch: Batch::new(), asked, answered: 0, firsts, answers }
     }
 
     /// Appends what was new among the next answers, and returns them as they stand then.
@@ -50,7 +47,7 @@ impl<'a> Block<'a> {
         }
         self.batch.clear();
         self.batch.push_ids(Kind::Seen, self.firsts[..count].iter().copied());
-        if self.keeper.append(self.time, &self.batch).is_ok() {
+        if self.keeper.append(self.keeper.frame_time(), &self.batch).is_ok() {
             return answers;
         }
         if self.keeper.on_failure == OnLogFailure::Continue {

@@ -12,34 +12,59 @@ pub(super) struct Gathering {
     batch: Batch,
 }
 
+/// What becomes of the times of gathered ids.
+#[derive(Clone, Copy)]
+pub(super) enum Stamp {
+    /// Event time: each keeps its own, in a frame of this time.
+    Own(i64),
+    /// Processing time: they are the starts of generations of `slice`; the time of the frame is the present, or the end of
+    /// that generation if it is over.
+    Generation { now: i64, slice: i64 },
+}
+
+impl Stamp {
+    /// The time of the frame that an id of `time` goes into.
+    fn frame(self, time: i64) -> i64 {
+        match self {
+            Self::Own(frame) => frame,
+            Self::Generation { now, slice } => now.clamp(time, time.saturating_add(slice - 1)),
+        }
+    }
+}
+
 impl Gathering {
-    /// Appends what was taken from the shards.
+    /// Appends what was taken from the shards; what was appended is not there any more, also after an error.
     ///
-    /// In processing time the times are the starts of generations, so all ids of one time make a frame of that time; they
-    /// are put in order first. In event time each id keeps its own.
-    pub(super) fn append(&mut self, log: &Log, event_time: Option<i64>) -> Result<(), AppendError> {
+    /// In processing time all ids of one generation make a frame; they are put in order first.
+    pub(super) fn append(&mut self, log: &Log, stamp: Stamp) -> Result<(), AppendError> {
         let Self { changes, batch } = self;
         for (kind, kind_at, ids) in
             [(Kind::Seen, Kind::SeenAt, &mut changes.seen), (Kind::Refresh, Kind::RefreshAt, &mut changes.refreshed)]
         {
-            if event_time.is_none() {
+            if matches!(stamp, Stamp::Generation { .. }) {
                 ids.sort_by_key(|(_, time)| *time);
             }
             while !ids.is_empty() {
-                let time = event_time.unwrap_or(ids[0].1);
-                let same = ids.iter().take(FRAME_IDS).take_while(|id| event_time.is_some() || id.1 == time).count();
+                let time = stamp.frame(ids[0].1);
+                let same = ids.iter().take(FRAME_IDS).take_while(|id| stamp.frame(id.1) == time).count();
                 batch.clear();
-                match event_time {
-                    Some(_) => {
+                match stamp {
+                    Stamp::Own(_) => {
                         batch.push_ids_at(kind_at, ids[..same].iter().map(|id| (id.0, Timestamp::from_nanos(id.1))));
                     }
-                    None => batch.push_ids(kind, ids[..same].iter().map(|id| id.0)),
+                    Stamp::Generation { .. } => batch.push_ids(kind, ids[..same].iter().map(|id| id.0)),
                 }
                 log.append(Timestamp::from_nanos(time), batch)?;
                 ids.drain(..same);
             }
         }
         Ok(())
+    }
+
+    /// The latest time of any of them.
+    pub(super) fn latest(&self) -> i64 {
+        let all = self.changes.seen.iter().chain(&self.changes.refreshed);
+        all.map(|(_, time)| *time).max().unwrap_or(i64::MIN)
     }
 
     pub(super) fn len(&self) -> usize {

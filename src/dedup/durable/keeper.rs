@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::event::Fingerprint;
@@ -13,7 +13,7 @@ use crate::window::{Act, Answer, Changes, Set, Times, When};
 
 use super::super::{Durability, LogError, OnLogFailure, Progress};
 use super::block::Block;
-use super::gathering::Gathering;
+use super::gathering::{Gathering, Stamp};
 use super::lock;
 use super::progress::{self, Kept};
 
@@ -36,6 +36,10 @@ pub(in crate::dedup) struct Keeper {
     pub(super) is_failing: AtomicBool,
     /// Records that are missing in the log. Relaxed: it orders nothing.
     pub(super) unlogged: AtomicU64,
+    /// In event time, the highest time of any event that is settled: observed, or committed. It is what the log knows of
+    /// the watermark: one that events have moved which come again after a crash would make others late. Relaxed: it only
+    /// rises, and whoever appends has raised it before.
+    pub(super) settled: AtomicI64,
     /// Locked for as long as this is.
     pub(super) _directory: Directory,
 }
@@ -52,10 +56,10 @@ impl Keeper {
                     return Answer::Unlogged;
                 }
                 let answer = self.set.ask(fingerprint, when, Act::Gather);
-                // A repeat may have gathered a refresh.
-                if self.set.has_changes() {
-                    self.bell.ring();
+                if let When::Event { time, .. } = when {
+                    self.settle(Timestamp::from_nanos(time));
                 }
+                self.note_gathered();
                 answer
             }
         }
@@ -64,6 +68,9 @@ impl Keeper {
     fn ask_synced(&self, fingerprint: Fingerprint, when: When) -> Answer {
         let order = self.order.write().unwrap_or_else(PoisonError::into_inner);
         let mut answers = [self.set.ask(fingerprint, when, Act::Gather)];
+        if let When::Event { time, .. } = when {
+            self.settle(Timestamp::from_nanos(time));
+        }
         if self.flush().is_err() {
             self.give_up(&[fingerprint], &mut answers);
         }
@@ -104,6 +111,9 @@ impl Keeper {
                 all.extend_from_slice(answers);
             }
         });
+        if let Times::Each { times, .. } = times {
+            times.iter().max().into_iter().for_each(|time| self.settle(*time));
+        }
         if self.set.has_changes() && self.flush().is_err() && act == Act::Gather {
             self.give_up(&block.asked, &mut all);
         }
@@ -116,7 +126,18 @@ impl Keeper {
         }
     }
 
-    /// Appends `ids` that were reserved and `progress` as one frame, then has `mark` mark the ids.
+    /// What a reservation was told may rest on what is not on disk yet, or may have made windows start again: with
+    /// [`Durability::PowerLoss`] waits for both. False when that failed.
+    pub(in crate::dedup) fn confirm(&self) -> bool {
+        if !self.is_synced() {
+            self.note_gathered();
+            return true;
+        }
+        self.flush().is_ok() && self.wait_for_all().is_ok()
+    }
+
+    /// Appends `ids` that were reserved and `progress` as one frame, and has `mark` mark the ids. `latest` is the highest time
+    /// of all events that the reservation is about.
     ///
     /// # Errors
     /// Nothing was appended and nothing marked; or, with [`Durability::PowerLoss`], it is not known what is on disk.
@@ -124,23 +145,28 @@ impl Keeper {
         &self,
         ids: &[Fingerprint],
         times: Option<&[Timestamp]>,
+        latest: Option<Timestamp>,
         progress: &Progress,
         mark: impl FnOnce(),
     ) -> Result<(), LogError> {
+        latest.into_iter().for_each(|latest| self.settle(latest));
         if self.durability == Durability::None || ids.is_empty() && progress.is_empty() {
             mark();
             return Ok(());
         }
+        // Held until they are marked: what is appended and still pending would look unknown to who forgets.
+        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
         let appended = self.append_commit(ids, times, progress);
-        let appended = appended.and_then(|()| if self.is_synced() { self.wait_for_all() } else { Ok(()) });
         match appended {
             Err(_) if self.on_failure == OnLogFailure::Continue => {
-                self.unlogged.fetch_add(ids.len() as u64, Ordering::Relaxed);
+                let missing = ids.len() + progress.sources().count() + progress.sinks().count();
+                self.unlogged.fetch_add(missing as u64, Ordering::Relaxed);
             }
             appended => appended?,
         }
         mark();
-        Ok(())
+        drop(order);
+        if self.is_synced() { self.wait_for_all() } else { Ok(()) }
     }
 
     fn append_commit(
@@ -149,17 +175,20 @@ impl Keeper {
         times: Option<&[Timestamp]>,
         progress: &Progress,
     ) -> Result<(), LogError> {
+        if self.set.has_changes() {
+            // Windows that repeats made start again are kept before the progress that has these repeats behind it.
+            self.flush()?;
+        }
         let mut batch = Batch::new();
-        let (now, time) = (self.clock.now(), self.engine_time());
+        let (now, time) = (self.clock.now(), self.frame_time());
         match times {
             _ if ids.is_empty() => {}
-            Some(times) if self.event_time => {
+            _ if self.event_time => {
                 // A time that was too far ahead to be believed moved nothing, and moves nothing after a restart.
-                let times = times.iter().map(|event| (*event).min(time));
-                batch.push_ids_at(Kind::SeenAt, ids.iter().copied().zip(times));
-            }
-            None if self.event_time => {
-                batch.push_ids_at(Kind::SeenAt, ids.iter().map(|id| (*id, now.min(time))));
+                let front = self.engine_time();
+                let own = |index| times.and_then(|times: &[Timestamp]| times.get(index).copied()).unwrap_or(now);
+                let ids = ids.iter().enumerate().map(|(index, id)| (*id, own(index).min(front)));
+                batch.push_ids_at(Kind::SeenAt, ids);
             }
             _ => batch.push_ids(Kind::Seen, ids.iter().copied()),
         }
@@ -180,15 +209,19 @@ impl Keeper {
     /// It was not appended, and is known as before.
     pub(in crate::dedup) fn forget(&self, fingerprint: Fingerprint) -> Result<bool, LogError> {
         let order = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        self.flush()?;
-        let time = self.engine_time();
-        if !self.set.knows(fingerprint) {
+        // Held as well, so that nothing is taken from the shards and appended behind this that was gathered before it.
+        let mut gathering = lock(&self.gathering);
+        self.flush_into(&mut gathering)?;
+        if self.set.is_only_pending(fingerprint) {
             return Ok(false);
         }
+        // Also when it is not known: it may have left early, or its window have ended, and both be otherwise at the next
+        // open.
         let mut batch = Batch::new();
         batch.push_ids(Kind::Forget, [fingerprint]);
-        self.append(time, &batch)?;
+        self.append(self.frame_time(), &batch)?;
         let was_known = self.set.forget(fingerprint);
+        drop(gathering);
         drop(order);
         if self.is_synced() {
             self.wait_for_all()?;
@@ -243,16 +276,21 @@ impl Keeper {
         self.unlogged.load(Ordering::Relaxed)
     }
 
-    /// Appends what was gathered. Only who forgets needs `order` for that.
+    /// Appends what was gathered.
     pub(super) fn flush(&self) -> Result<(), LogError> {
-        let mut gathering = lock(&self.gathering);
+        self.flush_into(&mut lock(&self.gathering))
+    }
+
+    fn flush_into(&self, gathering: &mut Gathering) -> Result<(), LogError> {
         self.set.take_changes(&mut gathering.changes);
         if gathering.len() == 0 {
             return Ok(());
         }
-        // Now that they are taken, so that none of them is later than that.
-        let event_time = self.event_time.then(|| self.engine_time().as_nanos());
-        let result = gathering.append(&self.log, event_time);
+        let stamp = match self.event_time {
+            true => Stamp::Own(gathering.latest().max(self.frame_time().as_nanos())),
+            false => Stamp::Generation { now: self.engine_time().as_nanos(), slice: self.set.slack() },
+        };
+        let result = gathering.append(&self.log, stamp);
         self.note(&result);
         if result.is_err() && self.on_failure == OnLogFailure::Continue && gathering.len() > UNLOGGED_MAX {
             self.unlogged.fetch_add(gathering.len() as u64, Ordering::Relaxed);
@@ -268,7 +306,12 @@ impl Keeper {
     }
 
     pub(super) fn note(&self, result: &Result<(), AppendError>) {
-        let failed = result.is_err();
+        let failed = match result {
+            Ok(()) => false,
+            // That is this one's fault alone.
+            Err(AppendError::TooLarge { .. }) => return,
+            Err(_) => true,
+        };
         if self.is_failing.load(Ordering::Relaxed) != failed {
             self.is_failing.store(failed, Ordering::Relaxed);
         }
@@ -295,21 +338,59 @@ impl Keeper {
         }
     }
 
-    /// What was recorded for `ids` just now could not be appended. Either they are forgotten again, and whoever holds
-    /// their events may ask again; or they stand, and are counted.
+    /// What was recorded for `ids` just now could not be appended, or not all of it. What is still gathered is forgotten again,
+    /// and whoever holds its event may ask again; or it stands, and is appended later.
     fn give_up(&self, ids: &[Fingerprint], answers: &mut [Answer]) {
         if self.on_failure == OnLogFailure::Continue {
             return;
         }
-        let firsts = ids.iter().zip(&*answers).filter(|(_, answer)| answer.is_first());
-        let firsts: HashSet<Fingerprint> = firsts.map(|(id, _)| *id).collect();
         let mut gathering = lock(&self.gathering);
         self.set.take_changes(&mut gathering.changes);
-        gathering.changes.seen.retain(|(id, _)| !firsts.contains(id));
-        for id in &firsts {
+        let left: HashSet<Fingerprint> = gathering.changes.seen.iter().map(|(id, _)| *id).collect();
+        let given = ids.iter().zip(answers).filter(|(id, answer)| answer.is_first() && left.contains(id));
+        let mut given_up = HashSet::new();
+        for (id, answer) in given {
             self.set.forget(*id);
+            *answer = Answer::Unlogged;
+            given_up.insert(*id);
         }
-        answers.iter_mut().filter(|answer| answer.is_first()).for_each(|answer| *answer = Answer::Unlogged);
+        gathering.changes.seen.retain(|(id, _)| !given_up.contains(id));
+    }
+
+    /// Wakes the one who appends what single questions, and repeats, have gathered.
+    #[inline]
+    fn note_gathered(&self) {
+        if self.set.has_changes() {
+            self.bell.ring();
+        }
+    }
+
+    /// Event time: an event of `time` is settled.
+    fn settle(&self, time: Timestamp) {
+        if self.event_time && time.as_nanos() > self.settled.load(Ordering::Relaxed) {
+            // No further than the set has come: a time too far ahead was not believed.
+            let front = self.set.front().unwrap_or(i64::MIN);
+            self.settled.fetch_max(time.as_nanos().min(front), Ordering::Relaxed);
+        }
+    }
+
+    /// The time of a frame that is appended now. In event time nothing may be settled yet: then it is the earliest there is.
+    pub(super) fn frame_time(&self) -> Timestamp {
+        match self.event_time {
+            true => Timestamp::from_nanos(self.settled.load(Ordering::Relaxed)),
+            false => self.engine_time(),
+        }
+    }
+
+    /// Everything in frames of earlier times than this is forgotten.
+    pub(super) fn forgotten_before(&self) -> Timestamp {
+        let remembers_from = self.set.remembers_from();
+        if !self.event_time {
+            return Timestamp::from_nanos(remembers_from);
+        }
+        // After a restart time has come as far as what is settled.
+        let ahead = self.set.front().unwrap_or(0).saturating_sub(self.settled.load(Ordering::Relaxed));
+        Timestamp::from_nanos(remembers_from.saturating_sub(ahead))
     }
 
     pub(super) fn engine_time(&self) -> Timestamp {

@@ -1,7 +1,7 @@
 //! Opening a state: the directory, the secret, the log, and the set filled from it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -101,6 +101,7 @@ impl State {
             bell: Bell::default(),
             is_failing: AtomicBool::new(false),
             unlogged: AtomicU64::new(0),
+            settled: AtomicI64::new(opening.newest.map_or(i64::MIN, Timestamp::as_nanos)),
             _directory: directory,
         });
         let upkeep = Upkeep::start(&keeper).map_err(OpenError::Thread)?;
@@ -112,6 +113,8 @@ impl State {
         let settings = &self.settings;
         let disk_bytes_max = settings.disk_bytes_max;
         let config = log::Config { disk_bytes_max, ..log::Config::new(identity.bytes()) };
+        // Positions are kept, and segments go, also when there is no room for ids any more.
+        let config = log::Config { disk_bytes_reserved: config.segment_bytes_min, ..config };
         let mut kept = Kept::default();
         let forgotten_before = now.saturating_sub(settings.window).as_nanos().saturating_sub(2 * set.slack());
         // Where ids may be fewer than records, or there is room already, the set grows as it is filled.

@@ -1,7 +1,7 @@
 //! The positions that a log keeps, each with the time of the frame that it stands in.
 //!
-//! A segment that ages out takes its positions with it, so whoever keeps the log appends those again first. Names are
-//! bounded: of more than that the ones that were recorded longest ago are forgotten.
+//! A segment that ages out takes its positions with it, so whoever keeps the log appends those again first. They are bounded in
+//! number and size: of more than that the ones that were recorded longest ago are forgotten.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,16 @@ use super::super::Progress;
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     progress: Progress,
-    times: BTreeMap<(bool, Box<[u8]>), i64>,
+    times: BTreeMap<(bool, Box<[u8]>), Place>,
+    /// Of all names and positions.
+    bytes: usize,
+}
+
+/// Where a position stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    time: i64,
+    bytes: usize,
 }
 
 impl Kept {
@@ -28,11 +37,14 @@ impl Kept {
         } else {
             self.progress.set_sink(name, position);
         }
-        self.times.insert((kind == Kind::Source, name.into()), time);
-        while self.times.len() > NAMES_MAX {
-            let Some((oldest, _)) = self.times.iter().min_by_key(|(_, time)| **time) else { return };
-            let oldest = oldest.clone();
+        let bytes = name.len() + position.len();
+        let before = self.times.insert((kind == Kind::Source, name.into()), Place { time, bytes });
+        self.bytes = self.bytes + bytes - before.map_or(0, |before| before.bytes);
+        while self.times.len() > NAMES_MAX || self.bytes > BYTES_MAX && self.times.len() > 1 {
+            let Some((oldest, place)) = self.times.iter().min_by_key(|(_, place)| place.time) else { return };
+            let (oldest, bytes) = (oldest.clone(), place.bytes);
             self.times.remove(&oldest);
+            self.bytes -= bytes;
             self.progress.remove(oldest.0, &oldest.1);
         }
     }
@@ -46,7 +58,7 @@ impl Kept {
     /// Those that stand in frames older than `time`.
     pub(super) fn older_than(&self, time: i64) -> Progress {
         let mut older = Progress::new();
-        for ((is_source, name), _) in self.times.iter().filter(|(_, at)| **at < time) {
+        for ((is_source, name), _) in self.times.iter().filter(|(_, place)| place.time < time) {
             match is_source {
                 true => self.progress.source(name).into_iter().for_each(|position| older.set_source(name, position)),
                 false => self.progress.sink(name).into_iter().for_each(|position| older.set_sink(name, position)),
@@ -63,6 +75,8 @@ pub(super) fn push(batch: &mut Batch, progress: &Progress) {
 }
 
 const NAMES_MAX: usize = 4_096;
+/// So that all of them fit into one frame.
+const BYTES_MAX: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -116,6 +116,10 @@ impl<'a> Replayer<'a> {
     fn reach(&mut self, time: i64) {
         self.time = time;
         let time = self.newest.max(time);
+        if time == i64::MIN {
+            // In event time, from before the first event.
+            return;
+        }
         let slice = time.div_euclid(self.set.slack());
         if self.slice != Some(slice) {
             if self.slice.is_some() && !self.event_time {

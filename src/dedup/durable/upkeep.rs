@@ -1,5 +1,6 @@
 //! The thread that looks after a keeper: it appends what was gathered, and has segments age out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::log::{Batch, Housekeeper, Kind};
 
-use super::super::Durability;
+use crate::time::Timestamp;
+
+use super::super::{Durability, LogError};
 use super::keeper::Keeper;
 use super::{lock, progress};
 
@@ -22,7 +25,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn start(keeper: &Arc<Keeper>) -> std::io::Result<Self> {
         let sync_every = match keeper.durability {
-            Durability::Interval(every) => Some(every),
+            Durability::Interval(every) => Some(every.clamp(SYNC_EVERY_MIN, SYNC_EVERY_MAX)),
             // What was sealed must be synced some time, so that it can age out.
             Durability::None | Durability::Process | Durability::PowerLoss => Some(SYNC_ANYWAY),
         };
@@ -45,10 +48,17 @@ fn run(keeper: &Keeper, ends: &AtomicBool) {
     let mut tended = Instant::now();
     while !ends.load(Ordering::Acquire) {
         keeper.bell.wait(TEND_EVERY);
-        keeper.retry();
-        if tended.elapsed() >= TEND_EVERY {
-            keeper.tend();
-            tended = Instant::now();
+        // The clock is the caller's code. Should it panic, what was gathered is appended the next time.
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            keeper.retry();
+            if tended.elapsed() >= TEND_EVERY {
+                tended = Instant::now();
+                keeper.tend();
+            }
+        }));
+        if let Err(payload) = worked {
+            // Dropping what a panic carries may panic as well.
+            std::mem::forget(payload);
         }
         std::thread::sleep(if keeper.is_failing.load(Ordering::Relaxed) { RETRY_AFTER } else { GATHER });
     }
@@ -63,35 +73,43 @@ impl Keeper {
         }
     }
 
-    /// Has segments age out whose ids are all forgotten, and positions in them appended again before. In event time, has
-    /// the log know how far time has come.
+    /// Has segments age out whose ids are all forgotten, and positions in them on disk again before. In event time, has the
+    /// log know how far time has come.
     fn tend(&self) {
         if !self.event_time {
             self.set.notice_clock(self.clock.now().as_nanos());
         }
-        let forgotten_before = crate::time::Timestamp::from_nanos(self.set.remembers_from());
-        let time = self.engine_time();
-        let mut kept = lock(&self.kept);
-        let older = kept.older_than(forgotten_before.as_nanos());
-        let mut batch = Batch::new();
-        progress::push(&mut batch, &older);
-        if self.event_time && self.log.newest() < time {
+        let forgotten_before = self.forgotten_before();
+        // What fails here is tried again in a second.
+        if self.event_time && self.frame_time() > self.log.newest() {
+            let mut batch = Batch::new();
             batch.push(Kind::Watermark, &[]);
+            let _ = self.append(self.frame_time(), &batch);
         }
-        if !batch.is_empty() {
-            // Another try comes in a second.
-            if self.append(time, &batch).is_err() {
-                return;
-            }
-            kept.record(&older, time.as_nanos());
+        if self.keep_positions(forgotten_before).is_err() {
+            return;
         }
-        drop(kept);
         if self.is_failing.load(Ordering::Relaxed) {
             // Only what follows a synced frame can go, and there may be no room for anything else.
             let _ = self.log.sync();
         }
-        // Another try at this comes as well.
         let _ = self.log.retire(forgotten_before);
+    }
+
+    /// Has positions on disk again that stand in frames older than `before`.
+    fn keep_positions(&self, before: Timestamp) -> Result<(), LogError> {
+        let mut kept = lock(&self.kept);
+        let older = kept.older_than(before.as_nanos());
+        if older.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        progress::push(&mut batch, &older);
+        let time = self.frame_time();
+        self.log.append_of_upkeep(time, &batch)?;
+        kept.record(&older, time.as_nanos());
+        drop(kept);
+        Ok(self.log.sync()?)
     }
 }
 
@@ -99,4 +117,6 @@ impl Keeper {
 const GATHER: Duration = Duration::from_millis(1);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 const TEND_EVERY: Duration = Duration::from_secs(1);
+const SYNC_EVERY_MIN: Duration = Duration::from_millis(1);
+const SYNC_EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 const SYNC_ANYWAY: Duration = Duration::from_secs(10);

@@ -1,0 +1,158 @@
+//! A state at its limits, and settings at their ends. Goal: nothing gets stuck, and nothing panics. Method: small limits,
+//! many positions, a manual clock that lets everything age out.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use dedupd::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn builder(clock: &ManualClock) -> Builder {
+    Deduplicator::builder().window(HOUR).clock(clock.clone()).durability(Durability::Process)
+}
+
+fn ids(range: std::ops::Range<u32>) -> Vec<[u8; 4]> {
+    range.map(u32::to_le_bytes).collect()
+}
+
+/// They are appended again before the segment that they stand in goes, and there is room for that.
+#[test]
+fn at_the_limit_on_disk_positions_do_not_keep_segments() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let dedup = builder(&clock).max_disk(4 << 20).open(dir.path()).unwrap();
+    let mut progress = Progress::new();
+    progress.set_source("a name that is as long as that of a file", "a position that is as long as one of a file");
+    dedup.record_progress(&progress).unwrap();
+    let (mut known, mut verdicts) = (0, Vec::new());
+    for count in [1_000, 1] {
+        for _ in 0..2_000 {
+            dedup.try_observe_batch(&ids(known..known + count), &mut verdicts);
+            if verdicts.contains(&Err(Unjudged::LogFailed)) {
+                break;
+            }
+            known += count;
+        }
+    }
+    clock.advance(HOUR * 2);
+    let patience = Instant::now() + Duration::from_secs(20);
+    while dedup.try_observe("later").is_err() {
+        assert!(Instant::now() < patience, "all ids aged out 20 s ago, {} bytes on disk", dedup.stats().disk_bytes);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// In event time, where the log is told how far time has come.
+#[test]
+fn at_the_limit_on_disk_a_watermark_does_not_keep_segments() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::starting_at(Timestamp::from_secs(1_000_000)));
+    let dedup = builder(&clock).lateness(Duration::from_secs(60)).max_disk(4 << 20).open(dir.path()).unwrap();
+    let at = |secs: i64| Timestamp::from_secs(900_000 + secs);
+    let (mut known, mut verdicts) = (0_u32, Vec::new());
+    for count in [1_000_u32, 1] {
+        for _ in 0..2_000 {
+            let bypassed = dedup.stats().bypassed;
+            let all = ids(known..known + count);
+            dedup.observe_batch_at(&all, &vec![at(0); all.len()], &mut verdicts);
+            if dedup.stats().bypassed > bypassed {
+                break;
+            }
+            known += count;
+        }
+    }
+    // Time goes on with events that are not recorded.
+    let patience = Instant::now() + Duration::from_secs(20);
+    let mut secs = 20_000;
+    loop {
+        let reserved = dedup.reserve_batch_at(&[("later", at(secs))]).unwrap();
+        if reserved.commit().is_ok() {
+            break;
+        }
+        secs += 1;
+        assert!(Instant::now() < patience, "all ids aged out 20 s ago, {} bytes on disk", dedup.stats().disk_bytes);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// All together are larger than a frame may be.
+#[test]
+fn many_positions_do_not_keep_segments() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    for n in 0..3_600_u32 {
+        let mut progress = Progress::new();
+        progress.set_source(n.to_le_bytes(), vec![7; 20 << 10]);
+        dedup.record_progress(&progress).unwrap();
+    }
+    let before = dedup.stats().disk_bytes;
+    for _ in 0..8 {
+        clock.advance(HOUR * 2);
+        let mut verdicts = Vec::new();
+        dedup.observe_batch(&["a", "b"], &mut verdicts);
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+    dedup.sync().unwrap();
+    std::thread::sleep(Duration::from_millis(2_200));
+    let mut verdicts = Vec::new();
+    // Refused meanwhile?
+    dedup.try_observe_batch(&["a"], &mut verdicts);
+    let after = dedup.stats().disk_bytes;
+    println!("{before} -> {after}");
+    // 72 MB of positions, at most twice, once in the segments that hold them and once where they were before.
+    let next = (0..6)
+        .map(|n| {
+            clock.advance(HOUR * 2);
+            std::thread::sleep(Duration::from_millis(1_100));
+            let _ = dedup.try_observe(n.to_string());
+            dedup.stats().disk_bytes
+        })
+        .collect::<Vec<_>>();
+    println!("{next:?}");
+    let first = std::fs::read_dir(dir.path()).unwrap().any(|e| e.unwrap().file_name() == "0000000000000001.log");
+    assert!(!first, "the first segment is many windows old");
+}
+
+/// The clock goes on while a batch is asked.
+#[test]
+fn the_end_of_a_long_batch_is_as_old_as_it_is() {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    struct Id<'a>(u32, [u8; 4], &'a Deduplicator, &'a ManualClock);
+    impl AsRef<[u8]> for Id<'_> {
+        fn as_ref(&self) -> &[u8] {
+            if self.0 == 50_000 && ASKED.fetch_add(1, Ordering::SeqCst) == 0 {
+                // Time goes on, and another thread notices.
+                self.3.advance(HOUR / 2);
+                std::thread::scope(|scope| drop(scope.spawn(|| self.2.contains("other")).join()));
+            }
+            &self.1
+        }
+    }
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let dedup = builder(&clock).housekeeping(false).open(dir.path()).unwrap();
+    let all: Vec<_> = (0..100_000).map(|n: u32| Id(n, n.to_le_bytes(), &dedup, &clock)).collect();
+    let mut verdicts = Vec::new();
+    dedup.observe_batch(&all, &mut verdicts);
+    drop(all);
+    clock.advance(HOUR * 3 / 4);
+    let live = dedup.contains(99_999_u32.to_le_bytes());
+    dedup.close().unwrap();
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    assert_eq!(dedup.contains(99_999_u32.to_le_bytes()), live);
+}
+
+#[test]
+fn a_lock_timeout_without_end_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    Deduplicator::builder().lock_timeout(Duration::MAX).open(dir.path()).unwrap();
+}
+
+#[test]
+fn an_interval_without_end_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let dedup = Deduplicator::builder().durability(Durability::Interval(Duration::MAX)).open(dir.path()).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names: Vec<_> = tasks.filter_map(|t| std::fs::read_to_string(t.unwrap().path().join("comm")).ok()).collect();
+    drop(dedup);
+    assert!(names.iter().any(|n| n.trim() == "dedupd-log-1"), "the thread that syncs is gone: {names:?}");
+}
