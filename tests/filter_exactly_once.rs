@@ -30,7 +30,11 @@ impl Place {
     }
 
     fn run_with(&self, input: &str, output: &str, more: &[&str]) -> Ran {
-        let mut command = dedupd(["--report", "json", "--durability", "process"]);
+        self.run_lasting("process", input, output, more)
+    }
+
+    fn run_lasting(&self, durability: &str, input: &str, output: &str, more: &[&str]) -> Ran {
+        let mut command = dedupd(["--report", "json", "--durability", durability]);
         command.arg("--state").arg(self.path("state"));
         command.arg("--input").arg(self.path(input)).arg("--output").arg(self.path(output));
         Ran::from(command.args(more).output().expect("it ends"))
@@ -388,4 +392,77 @@ fn lines_of_a_pipe_are_not_cut_off_by_a_run_over_files() {
     filter::filter(&args, events([1]));
     append(&out, &events([2]));
     assert_eq!((place.run(&[]).code, read(&out)), (Some(0), events([1, 2, 3])));
+}
+
+/// What somebody does to an output that is written to, and what is said about it.
+type Meddling = (&'static str, fn(&Path));
+
+const MEDDLINGS: [Meddling; 3] = [
+    ("out was deleted", |out| std::fs::remove_file(out).expect("removed")),
+    ("out was deleted, or another file was moved over it", |out| {
+        let other = out.with_extension("other");
+        write(&other, "");
+        std::fs::rename(other, out).expect("moved");
+    }),
+    ("out was cut: it has", |out| {
+        File::options().write(true).open(out).expect("open").set_len(3).expect("cut");
+    }),
+];
+
+#[test]
+fn an_output_that_is_taken_away_ends_the_run_and_nothing_more_is_committed() {
+    for durability in ["process", "interval=1h", "power-loss"] {
+        for (why, meddle) in MEDDLINGS {
+            let place = Place::new(&events([1]));
+            let (input, out) = (place.path("in"), place.path("out"));
+            let running = following(&place, durability, &[]);
+            eventually("the first line is out", || holds(&out, &events([1])));
+            meddle(&out);
+            append(&input, &events([2]));
+            let (status, _, err) = running.end();
+            assert_eq!(status.code(), Some(74), "{durability}: {err}");
+            assert!(err.contains("error[output_changed]") && err.contains(why), "{durability}: {err}");
+            // Whatever was not committed comes again, into another file.
+            let _ = std::fs::remove_file(&out);
+            let ran = place.run(&["--append"]);
+            // The first line may have been out and not committed.
+            let first = if durability == "interval=1h" { events([1]) } else { String::new() };
+            let again = read(&out);
+            assert!(again.starts_with(&first) && again.ends_with(&events([2])), "{durability}: {again} {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_taken_away_is_noticed_though_nothing_is_written() {
+    for (why, meddle) in MEDDLINGS {
+        let place = Place::new(&events([1]));
+        let running = following(&place, "process", &[]);
+        eventually("the first line is out", || holds(&place.path("out"), &events([1])));
+        meddle(&place.path("out"));
+        let (status, _, err) = running.end();
+        assert!(status.code() == Some(74) && err.contains(why), "{err}");
+    }
+}
+
+#[test]
+fn an_output_that_was_renamed_is_written_to_until_it_is_reopened() {
+    for durability in ["process", "interval=5ms", "power-loss"] {
+        let place = Place::new(&events([1]));
+        let (input, out, old) = (place.path("in"), place.path("out"), place.path("out.1"));
+        let running = following(&place, durability, &[]);
+        eventually("the first line is out", || holds(&out, &events([1])));
+        std::fs::rename(&out, &old).expect("moved");
+        // As logrotate does with `create`.
+        write(&out, "");
+        append(&input, &events([2]));
+        eventually("the next line is in the same file", || holds(&old, &events([1, 2])));
+        running.signal(libc::SIGHUP);
+        while !running.err_line().contains("info[reopened]") {}
+        append(&input, &events([3]));
+        eventually("the last line is in the new one", || holds(&out, &events([3])));
+        running.signal(libc::SIGTERM);
+        let (status, _, err) = running.end();
+        assert_eq!((status.code(), read(&old)), (Some(0), events([1, 2])), "{err}");
+    }
 }

@@ -129,3 +129,36 @@ fn bytes_that_were_said_to_be_written_and_are_not_there_are_noticed() {
     let files = Files::new(dir.path().join("lied to"), "process");
     assert!(!files.disturbed("writev:retval=7:when=2"));
 }
+
+/// The number that follows `name=` first.
+fn number(text: &str, name: &str) -> u64 {
+    let from = text.find(name).unwrap_or_else(|| panic!("{name} in {text}")) + name.len();
+    let digits = text[from..].bytes().take_while(u8::is_ascii_digit).count();
+    text[from..from + digits].parse().expect("a number")
+}
+
+#[test]
+fn nothing_is_committed_after_a_sync_that_failed() {
+    if !can_inject() {
+        return;
+    }
+    let dir = dir();
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    write(path("in"), (0..300_000).map(|n| format!("{{\"id\":{n},\"pad\":\"{:40}\"}}\n", "")).collect::<String>());
+    let tool =
+        |args: &[&str]| String::from_utf8(filter::dedupd(args).output().expect("it ends").stdout).expect("UTF-8");
+    for n in 0..6 {
+        let _ = (std::fs::remove_dir_all(path("state")), std::fs::remove_file(path("out")));
+        let mut strace = Command::new("strace");
+        strace.args(["--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-P", &path("out"), "-e", "trace=fdatasync"]);
+        strace.args(["-e", &format!("inject=fdatasync:error=EIO:when={}", 2 + n % 3)]);
+        strace.arg(env!("CARGO_BIN_EXE_dedupd")).args(["--threads", "2", "--durability", "interval=5ms"]);
+        strace.args(["-s", &path("state"), "-i", &path("in"), "-o", &path("out")]);
+        let ended = strace.stdin(Stdio::null()).output().expect("it runs");
+        let err = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(74) && err.contains("error[output_sync]"), "{err}");
+        // Had a later batch been committed, the place would be behind ids that are not known.
+        let lines = number(&tool(&["inspect", &path("state")]), "lines=");
+        assert_eq!(tool(&["export", &path("state")]).lines().count() as u64, lines, "round {n}");
+    }
+}

@@ -38,7 +38,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// Why a run ends early: what, where, and what to do about it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub exit: Exit,
     /// The stable name.

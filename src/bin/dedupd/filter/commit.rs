@@ -11,14 +11,15 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use dedupd::{Deduplicator, Error, Fingerprint, LogError, Progress, Reservation, ReserveVerdict, Timestamp};
 
 use super::control::lock;
-use super::output::{Output, Outputs, sync};
+use super::output::{Output, Outputs};
 use super::room::Room;
+use super::trust::Trust;
 use crate::config::WhenDiskFull;
 use crate::exit::Failure;
 use crate::state_dir;
@@ -56,13 +57,15 @@ pub struct Commits<'a> {
     /// Batches that were ever out.
     out: u64,
     pub room: Room,
+    /// Nothing is committed once it is lost.
+    trust: Arc<Trust>,
     passes: bool,
     /// Ids that could not be recorded.
     pub bypassed: u64,
 }
 
 impl<'a> Commits<'a> {
-    pub fn new(dedup: &'a Deduplicator, at: CommitAt, ids_max: usize, room: Room) -> Self {
+    pub fn new(dedup: &'a Deduplicator, at: CommitAt, ids_max: usize, room: Room, trust: &Arc<Trust>) -> Self {
         let passes = room.policy() == WhenDiskFull::Pass;
         Self {
             dedup,
@@ -73,6 +76,7 @@ impl<'a> Commits<'a> {
             times: NO_TIMES,
             out: 0,
             room,
+            trust: Arc::clone(trust),
             passes,
             bypassed: 0,
         }
@@ -141,7 +145,7 @@ impl<'a> Commits<'a> {
     }
 
     /// Nothing that waits is committed: what is on disk is not known.
-    pub fn forget(&mut self) {
+    fn forget(&mut self) {
         self.pending.clear();
         (self.ids, self.times) = (0, NO_TIMES);
     }
@@ -186,6 +190,7 @@ impl<'a> Commits<'a> {
 
     /// False when it is passed by.
     fn record(&mut self, mut reservation: Option<&mut Reservation>, progress: &Progress) -> Result<bool, Failure> {
+        self.trust.check()?;
         loop {
             let recorded = match &mut reservation {
                 Some(reserved) => reserved.try_commit(progress),
@@ -205,7 +210,8 @@ impl<'a> Commits<'a> {
                 // A segment over the limit on files will not find room by waiting.
                 Err(Error::Log(LogError::NoRoom { source, .. }))
                     if source.kind() != ErrorKind::FileTooLarge && self.room.wait("the state") => {}
-                Err(error) => return Err(state_dir::failure(&error)),
+                // A later batch would be recorded with places that lie behind this one.
+                Err(error) => return Err(self.trust.lose(state_dir::failure(&error))),
             }
         }
         self.room.found("the state");
@@ -216,7 +222,8 @@ impl<'a> Commits<'a> {
 /// Batches that are out and wait for a sync.
 #[derive(Debug)]
 pub struct Unfinished {
-    pub files: Vec<Unsynced>,
+    files: Vec<Unsynced>,
+    trust: Arc<Trust>,
     out: u64,
 }
 
@@ -226,7 +233,16 @@ impl Unfinished {
             let (file, writes) = output.unsynced()?;
             Some(Unsynced { number, file, writes, name: output.name() })
         };
-        Self { files: outputs.all().enumerate().filter_map(unsynced).collect(), out: commits.out() }
+        let files = outputs.all().enumerate().filter_map(unsynced).collect();
+        Self { files, trust: Arc::clone(&outputs.trust), out: commits.out() }
+    }
+
+    /// Puts the files on disk; with no lock held, as it may take long.
+    pub fn sync(&mut self) -> Result<(), Failure> {
+        self.files.iter_mut().try_for_each(|unsynced| {
+            let file = std::mem::replace(&mut unsynced.file, Err(ErrorKind::NotFound.into()));
+            self.trust.sync(file, &unsynced.name)
+        })
     }
 
     /// Commits those batches, once all files are synced.
@@ -234,26 +250,19 @@ impl Unfinished {
         for unsynced in &self.files {
             outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
         }
+        outputs.check()?;
         commits.synced(self.out, alarm)
     }
 }
 
 /// A file that is to be synced.
 #[derive(Debug)]
-pub struct Unsynced {
+struct Unsynced {
     /// Which output this is.
     number: usize,
     file: std::io::Result<File>,
     writes: u64,
     name: String,
-}
-
-impl Unsynced {
-    /// Puts it on disk; with no lock held, as it may take long.
-    pub fn sync(&mut self) -> Result<(), Failure> {
-        let file = std::mem::replace(&mut self.file, Err(std::io::ErrorKind::NotFound.into()));
-        sync(file, &self.name)
-    }
 }
 
 /// Wakes whoever commits what waits.

@@ -30,6 +30,7 @@ mod source;
 mod start;
 mod stop;
 mod track;
+mod trust;
 mod warn;
 mod watch;
 mod write;
@@ -209,23 +210,34 @@ impl Run<'_> {
         }
     }
 
+    /// Ends the run when somebody took lines from an output. Whoever writes finds that out as well, so the writer is
+    /// not waited for.
+    fn check_outputs(&self) {
+        if let Ok(writer) = self.writer.try_lock()
+            && let Err(failure) = writer.check_outputs()
+        {
+            self.give_up(failure.into());
+        }
+        if self.control.wants_reopen() {
+            self.reopen_now();
+        }
+    }
+
     /// Commits what is out once it has waited long enough. The outputs are synced while others write on.
     fn commit_when_due(&self) {
         while self.control.alarm.wait() {
             let mut commit = lock(&self.writer).begin_commit();
-            let synced = commit.files.iter_mut().try_for_each(commit::Unsynced::sync);
+            let synced = commit.sync();
             let mut writer = lock(&self.writer);
             let finished = match synced {
                 Ok(()) => writer.finish_commit(&commit),
-                Err(failure) => {
-                    writer.forget_commits();
-                    Err(failure.into())
-                }
+                Err(failure) => Err(failure.into()),
             };
-            drop(writer);
+            // With the writer still held: nobody writes another chunk in between.
             if let Err(stop) = finished {
                 self.give_up(stop);
             }
+            drop(writer);
             if self.control.wants_reopen() {
                 self.reopen_now();
             }

@@ -6,11 +6,13 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dedupd::{NdjsonSink, Progress, SinkError};
 
 use super::room::{Room, is_full};
 use super::track::{Track, sync_new};
+use super::trust::Trust;
 use crate::config::{Config, Input};
 use crate::exit::{Exit, Failure, cause};
 use crate::stdio;
@@ -40,6 +42,7 @@ pub struct Outputs {
     pub output: Output,
     pub rejects: Option<Output>,
     pub duplicates: Option<Output>,
+    pub trust: Arc<Trust>,
 }
 
 impl Output {
@@ -214,6 +217,29 @@ impl Output {
         self.synced = self.synced.max(writes);
     }
 
+    /// The position and the length of the file, when its position is kept.
+    ///
+    /// # Errors
+    /// Lines that were written are not there any more, or will not be. Another name is no reason: that is how a rotation
+    /// begins, the file is found by its inode, and until SIGHUP it is the one to write to.
+    fn whole(&self) -> Result<Option<(&Track, u64)>, String> {
+        let (Some(track), Some(file)) = (&self.track, &self.file) else { return Ok(None) };
+        let about = file.metadata().map_err(|error| cause(&error))?;
+        if about.nlink() == 0 {
+            return Err("was deleted, or another file was moved over it: what is written to it is gone. What was not \
+                        committed comes again; begin another with --append. To rotate it, rename it and send SIGHUP"
+                .to_owned());
+        }
+        if about.len() < track.offset() {
+            let (bytes, offset) = (about.len(), track.offset());
+            return Err(format!(
+                "was cut: it has {bytes} bytes, and was written up to byte {offset}. What was not committed comes \
+                 again; bring back what was there, or move it away and begin another with --append"
+            ));
+        }
+        Ok(Some((track, about.len())))
+    }
+
     pub fn newlines_added(&self) -> u64 {
         self.newlines_added + self.sink.newlines_added()
     }
@@ -244,6 +270,7 @@ impl Outputs {
             output: open(&config.output)?.map_or_else(Output::stdout, Ok)?,
             rejects: open(&config.rejects)?,
             duplicates: open(&config.duplicates)?,
+            trust: Arc::default(),
         })
     }
 
@@ -251,27 +278,41 @@ impl Outputs {
         self.all_mut().try_for_each(Output::reopen)
     }
 
-    /// Puts all that was written to files on disk.
+    /// Puts all that was written to files on disk, and finds out whether it is there.
     pub fn sync(&mut self) -> Result<(), Failure> {
+        let trust = Arc::clone(&self.trust);
         for output in self.all_mut() {
             if let Some((file, writes)) = output.unsynced() {
-                sync(file, &output.name())?;
+                trust.sync(file, &output.name())?;
                 output.synced(writes);
             }
         }
-        Ok(())
+        self.check()
+    }
+
+    /// Whether the files that have positions still hold what was written to them.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.all().try_for_each(|output| self.whole(output).map(|_| ()))
+    }
+
+    fn whole<'o>(&self, output: &'o Output) -> Result<Option<(&'o Track, u64)>, Failure> {
+        output.whole().map_err(|what| self.changed(output, &what))
+    }
+
+    fn changed(&self, output: &Output, what: &str) -> Failure {
+        self.trust.lose(Failure::new(Exit::Io, "output_changed", format!("{} {what}", output.name())))
     }
 
     /// The positions of all outputs whose positions are kept.
     ///
     /// # Errors
-    /// Somebody else writes to one of them: what is behind a position would not be ours alone.
+    /// One of them is not whole, or somebody else writes to it: what is behind a position would not be ours alone.
     pub fn positions(&self, progress: &mut Progress) -> Result<(), Failure> {
         for output in self.all() {
-            let (Some(track), Some(file)) = (&output.track, &output.file) else { continue };
-            if file.metadata().map_or(0, |about| about.len()) != track.offset() {
-                let what = "somebody else writes to it: give each writer a file of its own";
-                return Err(Failure::new(Exit::Io, "output_changed", format!("{}: {what}", output.name())));
+            let Some((track, bytes)) = self.whole(output)? else { continue };
+            if bytes != track.offset() {
+                let what = "has more than was written: somebody else writes to it; give each writer a file of its own";
+                return Err(self.changed(output, what));
             }
             track.position(progress);
         }
@@ -289,14 +330,6 @@ impl Outputs {
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Output> {
         std::iter::once(&mut self.output).chain(&mut self.rejects).chain(&mut self.duplicates)
     }
-}
-
-/// Puts a file's bytes on disk.
-pub fn sync(file: io::Result<File>, name: &str) -> Result<(), Failure> {
-    file.and_then(|file| file.sync_data()).map_err(|error| {
-        let what = format!("cannot sync {name}: {}: what is on disk is not known; run it again", cause(&error));
-        Failure::new(Exit::Io, "output_sync", what)
-    })
 }
 
 pub fn cannot_create(path: &Path, error: &io::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! What is shown while it runs: the report every so often, and progress on a terminal.
+//! What is done every so often while it runs: the report, progress on a terminal, a look at the outputs.
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,17 +12,30 @@ use crate::quantity::{show_count, show_size};
 
 /// Whether anything is to be shown at all.
 pub fn is_wanted(config: &Config) -> bool {
-    config.reporting.every.is_some() || progress_delay(config).is_some()
+    config.reporting.every.is_some() || progress_delay(config).is_some() || has_positions(config)
 }
 
-/// Shows it until `ended` says so.
+/// Whether there are outputs whose positions are kept.
+fn has_positions(config: &Config) -> bool {
+    let mut files = [&config.output, &config.rejects, &config.duplicates].into_iter();
+    config.state.is_some_and(|state| state.keeps()) && files.any(Option::is_some)
+}
+
+/// Does it until `ended` says so.
 pub fn watch(run: &Run<'_>, config: &Config, ended: &Receiver<()>) {
     let started = Instant::now();
     let delay = progress_delay(config);
     let mut bar = None;
     let mut next_report = config.reporting.every;
-    while ended.recv_timeout(TICK.min(config.reporting.every.unwrap_or(TICK))) == Err(RecvTimeoutError::Timeout) {
+    let tick = if delay.is_some() { TICK } else { CHECK_EVERY };
+    let tick = tick.min(config.reporting.every.unwrap_or(tick));
+    let mut next_check = CHECK_EVERY;
+    while ended.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
         let elapsed = started.elapsed();
+        if has_positions(config) && elapsed >= next_check {
+            run.check_outputs();
+            next_check = elapsed + CHECK_EVERY;
+        }
         if delay.is_some_and(|delay| elapsed >= delay) {
             show(bar.get_or_insert_with(|| new_bar(config)), run);
         }
@@ -77,5 +90,7 @@ fn total_bytes(config: &Config) -> Option<u64> {
 }
 
 const TICK: Duration = Duration::from_millis(100);
+/// So soon it is noticed that an output was deleted when nothing is written.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A run that is longer than this is worth a look.
 const LONG_RUN: Duration = Duration::from_secs(2);

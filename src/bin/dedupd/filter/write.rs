@@ -51,7 +51,7 @@ impl<'a> Writer<'a> {
             dedup,
             control,
             clock: SystemClock::new(),
-            commits: Commits::new(dedup, commit_at(config, &outputs), config.ids_together_max, room),
+            commits: Commits::new(dedup, commit_at(config, &outputs), config.ids_together_max, room, &outputs.trust),
             keeps_positions: outputs.output.track.is_some(),
             outputs,
             books: Books::default(),
@@ -106,6 +106,7 @@ impl<'a> Writer<'a> {
             true => Ok(()),
             false => self.record_positions(),
         });
+        let committed = committed.and_then(|()| self.check_outputs());
         self.warnings.end(&self.books);
         self.publish();
         committed
@@ -138,9 +139,9 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// What is out cannot be synced, so it is not committed.
-    pub fn forget_commits(&mut self) {
-        self.commits.forget();
+    /// Whether the outputs still hold what was written to them.
+    pub fn check_outputs(&self) -> Result<(), Failure> {
+        self.outputs.check()
     }
 
     /// What is to be synced before all that is out now can be committed.
