@@ -394,6 +394,25 @@ fn lines_of_a_pipe_are_not_cut_off_by_a_run_over_files() {
     assert_eq!((place.run(&[]).code, read(&out)), (Some(0), events([1, 2, 3])));
 }
 
+#[test]
+fn what_is_thrown_away_is_not_read_again() {
+    for durability in ["process", "interval=1h", "power-loss"] {
+        let place = Place::new(&events([1, 2, 2, 3, 3]));
+        let duplicates = place.path("duplicates");
+        let more = ["--duplicates", duplicates.to_str().expect("UTF-8")];
+        let run = || place.run_lasting(durability, "in", "/dev/null", &more);
+        let ran = run();
+        assert_eq!((ran.code, &ran.report()["delivery"], ran.count("read")), (Some(0), &"exactly-once".into(), 5));
+        append(&place.path("in"), &events([1]));
+        assert_eq!((run().count("read"), run().count("read")), (1, 0), "{durability}");
+        assert_eq!(read(&duplicates), events([2, 3, 1]));
+        // No output has a position at all.
+        let run = || place.run_lasting(durability, "in2", "/dev/null", &[]);
+        write(place.path("in2"), events([1]));
+        assert_eq!((run().count("read"), run().count("read")), (1, 0), "{durability}");
+    }
+}
+
 /// What somebody does to an output that is written to, and what is said about it.
 type Meddling = (&'static str, fn(&Path));
 

@@ -52,7 +52,7 @@ impl<'a> Writer<'a> {
             control,
             clock: SystemClock::new(),
             commits: Commits::new(dedup, commit_at(config, &outputs), config.ids_together_max, room, &outputs.trust),
-            keeps_positions: outputs.output.track.is_some(),
+            keeps_positions: config.delivery == Delivery::ExactlyOnce || outputs.output.track.is_some(),
             outputs,
             books: Books::default(),
             warnings: Warnings::new(config.log, config.reading.keys.is_line()),
@@ -403,7 +403,9 @@ impl<'a> Writer<'a> {
 /// What the durability asks for, given where the lines go.
 fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
     match config.state.map(|state| state.durability) {
-        _ if config.delivery == Delivery::AtMostOnce || !outputs.output.is_regular() => CommitAt::Once,
+        _ if config.delivery == Delivery::AtMostOnce => CommitAt::Once,
+        // What goes to a pipe comes again until it is committed; what can be cut back does not.
+        _ if config.delivery != Delivery::ExactlyOnce && !outputs.output.is_regular() => CommitAt::Once,
         Some(Durability::Interval(interval)) => CommitAt::Within(interval),
         Some(Durability::PowerLoss) => CommitAt::Synced,
         _ => CommitAt::Once,
