@@ -199,3 +199,43 @@ fn without_follow_a_growing_file_has_an_end() {
     let ran = filter::filter(&[log.to_str().expect("UTF-8")], "");
     assert_eq!((ran.code, ran.text()), (Some(0), "{\"id\":1}"));
 }
+
+/// Empties the file and writes it anew while the filter stands still.
+fn write_anew(running: &Running, log: &Path, text: &str) {
+    running.signal(libc::SIGSTOP);
+    File::options().write(true).open(log).expect("open").set_len(0).expect("cut");
+    append(log, text);
+    running.signal(libc::SIGCONT);
+}
+
+#[test]
+fn a_truncated_file_that_has_outgrown_what_was_read_is_read_from_its_start() {
+    for (before, after) in [(3, 6), (3, 4), (1_000, 5_000), (50_000, 80_000)] {
+        let dir = dir();
+        let log = path(&dir, "log");
+        append(&log, events((0..before).map(|n| format!("{n:06}"))));
+        let running = follow(&[], &[&log]);
+        (0..before).for_each(|n| assert_eq!(running.line(), events([format!("{n:06}")])));
+        // Half a line more, as it would be read from the old place.
+        let lines = events((0..after).map(|n| format!("x{n:06}")));
+        write_anew(&running, &log, &lines);
+        let out: String = (0..after).map(|_| running.line()).collect();
+        assert!(out == lines, "{before} {after}");
+        let (out, report, err) = drain(running);
+        assert_eq!((out.as_str(), &report["inputs_truncated"], &report["bad"]), ("", &1.into(), &0.into()), "{err}");
+    }
+}
+
+#[test]
+fn a_file_that_was_written_anew_to_the_same_length_is_read_from_its_start() {
+    let dir = dir();
+    let log = path(&dir, "log");
+    append(&log, events([1, 2]));
+    let running = follow(&[], &[&log]);
+    assert_eq!((running.line(), running.line()), (events([1]), events([2])));
+    // The time of the last write tells, and has a grain.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    write_anew(&running, &log, &events([3, 4]));
+    assert_eq!((running.line(), running.line()), (events([3]), events([4])));
+    assert_eq!(drain(running).1["inputs_truncated"], 1);
+}

@@ -125,18 +125,21 @@ impl Open {
         self.access != Access::Plain
     }
 
-    /// Reads what is there.
+    /// Reads what is there. A followed file that was written anew has nothing more until it is started over.
     pub fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        if self.followed.as_ref().is_some_and(Followed::is_anew) {
+            return Ok(0);
+        }
         let count = match self.access {
             Access::Plain | Access::NonBlocking => self.file.read(room),
             Access::Socket => receive(self.file.as_raw_fd(), room),
             Access::Asked if !is_readable(self.file.as_raw_fd())? => Err(ErrorKind::WouldBlock.into()),
             Access::Asked => self.file.read(room),
         }?;
-        if let Some(followed) = &mut self.followed {
-            followed.read(count);
+        match &mut self.followed {
+            Some(followed) => followed.read(&self.file, &room[..count]),
+            None => Ok(count),
         }
-        Ok(count)
     }
 
     /// Has the file read from `offset` on.
@@ -149,8 +152,8 @@ impl Open {
     }
 
     /// What is behind the end, when this is a file that is followed.
-    pub fn at_end(&self) -> io::Result<Option<AtEnd>> {
-        self.followed.as_ref().map(|followed| followed.at_end(&self.file)).transpose()
+    pub fn at_end(&mut self) -> io::Result<Option<AtEnd>> {
+        self.followed.as_mut().map(|followed| followed.at_end(&self.file)).transpose()
     }
 
     /// Starts a followed file over.

@@ -130,7 +130,8 @@ impl Reader {
         if feed.has_ended || feed.tail.len() < TAIL_COPIED_MAX || self.control.is_stopping() {
             return Ok(!feed.has_ended);
         }
-        let at_end = feed.open.as_ref().map_or(Ok(None), Open::at_end).map_err(|error| self.failure(&error))?;
+        let at_end = self.feed_mut().open.as_mut().map_or(Ok(None), Open::at_end);
+        let at_end = at_end.map_err(|error| self.failure(&error))?;
         Ok(at_end != Some(AtEnd::Nothing))
     }
 
@@ -266,7 +267,7 @@ impl Reader {
 
     /// What it means that a read came back with nothing.
     fn at_end(&mut self) -> Result<Step, Failure> {
-        let at_end = self.feed().open.as_ref().map_or(Ok(None), Open::at_end);
+        let at_end = self.feed_mut().open.as_mut().map_or(Ok(None), Open::at_end);
         let has_successor = match at_end.map_err(|error| self.failure(&error))? {
             Some(AtEnd::More) => return Ok(Step::Bytes),
             Some(AtEnd::Nothing) => return Ok(Step::Idle),
