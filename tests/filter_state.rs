@@ -3,7 +3,7 @@
 
 mod filter;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use filter::{Ran, Running, dedupd, dir, events, filter, filter_counted, read, write};
 
@@ -103,6 +103,17 @@ fn a_state_of_another_configuration_is_78() {
     }
 }
 
+/// Turns a bit in a frame of the first segment, and returns that with what is in it then.
+fn corrupt(state: &Path) -> (PathBuf, Vec<u8>) {
+    let files = std::fs::read_dir(state).expect("a directory").map(|entry| entry.expect("a file").path());
+    let victim = files.filter(|path| path.extension().is_some_and(|name| name == "log")).min().expect("a segment");
+    let mut bytes = std::fs::read(&victim).expect("a segment");
+    let middle = bytes.iter().rposition(|&byte| byte != 0).expect("frames") / 2 + 2_100;
+    bytes[middle] ^= 1;
+    std::fs::write(&victim, &bytes).expect("written");
+    (victim, bytes)
+}
+
 #[test]
 fn a_corrupt_state_is_76_and_nothing_is_changed() {
     let dir = dir();
@@ -110,22 +121,40 @@ fn a_corrupt_state_is_76_and_nothing_is_changed() {
     for n in 0..3 {
         assert_eq!(filter(&["--state", text(&state)], events(n * 100..n * 100 + 100)).code, Some(0));
     }
-    let segments = || {
-        let files = std::fs::read_dir(&state).expect("a directory").map(|entry| entry.expect("a file").path());
-        let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|name| name == "log")).collect();
-        files.sort();
-        files
-    };
-    let victim = segments().into_iter().next().expect("a segment");
-    let mut bytes = std::fs::read(&victim).expect("a segment");
-    let middle = bytes.iter().rposition(|&byte| byte != 0).expect("frames") / 2 + 2_100;
-    bytes[middle] ^= 1;
-    std::fs::write(&victim, &bytes).expect("written");
+    let (victim, bytes) = corrupt(&state);
     let ran = filter(&["--state", text(&state)], events([1]));
     assert_eq!((ran.code, ran.text()), (Some(76), ""), "{}", ran.err);
     assert!(ran.err.contains("error[state_corrupt]") && ran.err.contains("is corrupt at byte"), "{}", ran.err);
     assert!(ran.err.contains(text(&victim)) && ran.err.contains("repair"), "{}", ran.err);
     assert_eq!(std::fs::read(&victim).expect("a segment"), bytes);
+}
+
+#[test]
+fn the_report_says_what_a_salvaged_state_has_lost() {
+    for format in ["json", "text"] {
+        let dir = dir();
+        let state = dir.path().join("state");
+        for n in 0..3 {
+            assert_eq!(filter(&["--state", text(&state)], events(n * 100..n * 100 + 100)).code, Some(0));
+        }
+        corrupt(&state);
+        let salvage = ["--state", text(&state), "--on-corrupt", "salvage", "--report", format];
+        let ran = filter(&salvage, "");
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        assert!(!ran.err.contains("nothing lost"), "{}", ran.err);
+        match format {
+            "text" => assert!(ran.err.contains(" ids, repaired, "), "{}", ran.err),
+            _ => {
+                let repaired = &ran.report()["recovered"]["repaired"];
+                assert!(repaired["frames_missing"].as_u64() > Some(0), "{repaired}");
+                assert!(repaired["ids_unknown_max"].as_u64() >= Some(100), "{repaired}");
+                assert!(repaired["gaps"][0]["place"].as_str().is_some_and(|name| name.ends_with(".log")), "{repaired}");
+            }
+        }
+        // The next run finds a sound state.
+        let ran = filter_counted(&["--state", text(&state)], "");
+        assert_eq!(ran.report()["recovered"]["repaired"], serde_json::Value::Null);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dedupd::decode::BadReason;
+use dedupd::state::{self, Repair};
 use dedupd::{Deduplicator, Durability, Loss, Reason};
 use serde::Serialize;
 
@@ -92,10 +93,28 @@ struct Recovered {
     cut_bytes: u64,
     /// What was half-written, or lost in a power cut.
     lost: Option<Lost>,
+    /// What `--on-corrupt salvage` could not bring back, when it was needed.
+    repaired: Option<Repaired>,
     /// How far the clock is behind the state; time holds until it has caught up.
     clock_behind_seconds: f64,
     /// In seconds since 1970; before, an ID may be forgotten early. None when the window holds now.
     window_holds_from: Option<i64>,
+}
+
+/// None in it is not known.
+#[derive(Debug, Serialize)]
+struct Repaired {
+    frames_missing: Option<u64>,
+    ids_unknown_max: Option<u64>,
+    gaps: Vec<Gap>,
+}
+
+#[derive(Debug, Serialize)]
+struct Gap {
+    place: String,
+    offset: u64,
+    frames: Option<u64>,
+    ids_max: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -297,14 +316,16 @@ impl Recovered {
             ids_of_lines: started.ids_recovered,
             cut_bytes: started.bytes_cut,
             lost: recovery.loss.clone().map(lost),
+            repaired: recovery.repair.as_ref().map(Repaired::new),
             clock_behind_seconds: recovery.clock_behind.as_secs_f64(),
             window_holds_from: recovery.holds_from.map(|from| from.as_nanos().div_euclid(1_000_000_000)),
         })
     }
 
     fn text(&self) -> String {
+        let repaired = self.repaired.as_ref().map(Repaired::text);
         let lost = match &self.lost {
-            None => "nothing lost".to_owned(),
+            None => repaired.clone().unwrap_or_else(|| "nothing lost".to_owned()),
             Some(Lost { place, offset, bytes, frames: 0 }) => {
                 format!("torn tail of {} bytes left in {place} at byte {offset}", show_count(*bytes))
             }
@@ -313,6 +334,9 @@ impl Recovered {
             }
         };
         let mut text = format!("recovered {} ids, {lost}", show_count(self.ids));
+        if let Some(repaired) = repaired.filter(|_| self.lost.is_some()) {
+            text += &format!(", {repaired}");
+        }
         for (count, what) in
             [(self.ids_of_lines, "ids of lines that were out and not recorded"), (self.cut_bytes, "bytes cut back")]
         {
@@ -328,5 +352,25 @@ impl Recovered {
             text += &format!(", the window holds from {from} (seconds since 1970) on");
         }
         text
+    }
+}
+
+impl Repaired {
+    fn new(repair: &Repair) -> Self {
+        let gap = |state::Gap { file, offset, frames, ids_max, .. }| Gap { place: file, offset, frames, ids_max };
+        let Repair { frames_missing, ids_unknown_max, .. } = *repair;
+        Self { frames_missing, ids_unknown_max, gaps: repair.gaps.iter().cloned().map(gap).collect() }
+    }
+
+    fn text(&self) -> String {
+        let ids = match self.ids_unknown_max {
+            None => "nobody knows how many ids".to_owned(),
+            Some(max) => format!("{} ids at the most", show_count(max)),
+        };
+        match self.frames_missing {
+            Some(0) => "repaired, nothing missing".to_owned(),
+            Some(frames) => format!("repaired, {} frames missing with {ids}", show_count(frames)),
+            None => format!("repaired, frames missing with {ids}"),
+        }
     }
 }
