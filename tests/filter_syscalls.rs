@@ -162,3 +162,26 @@ fn nothing_is_committed_after_a_sync_that_failed() {
         assert_eq!(tool(&["export", &path("state")]).lines().count() as u64, lines, "round {n}");
     }
 }
+
+#[test]
+fn only_a_full_disk_is_waited_for() {
+    if !can_inject() {
+        return;
+    }
+    let dir = dir();
+    for (error, text) in [("EIO", "input/output error"), ("EROFS", "read-only file system")] {
+        let path = |name: &str| dir.path().join(error).join(name).to_str().expect("UTF-8").to_owned();
+        std::fs::create_dir(dir.path().join(error)).expect("a directory");
+        write(path("in"), events(0..1_000_000));
+        let mut strace = Command::new("strace");
+        // Calls are counted for each thread, and the first one makes the state.
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject=fallocate:error={error}:when=2+")]);
+        strace.arg(env!("CARGO_BIN_EXE_dedupd")).args(["-q", "--threads", "1", "--when-disk-full", "block"]);
+        strace.args(["-s", &path("state"), "-i", &path("in"), "-o", &path("out")]);
+        strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (status, _, err) = filter::Running::spawn(&mut strace).end();
+        assert_eq!(status.code(), Some(74), "{err}");
+        assert!(err.contains("error[log_io]") && err.contains(text), "{err}");
+        assert!(!err.contains("room") && !err.contains("full"), "{err}");
+    }
+}

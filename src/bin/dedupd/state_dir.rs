@@ -41,6 +41,9 @@ pub fn failure(error: &Error) -> Failure {
             "; what is out and not committed comes again at the next start, unless it was a file that is cut back",
         ),
         Error::Log(LogError::NoRoom { .. }) => (Exit::Io, ", or raise --max-disk; what is out is committed up to here"),
+        Error::Log(LogError::Io { .. }) => {
+            (Exit::Io, "; nothing is committed from here on: look after the disk or the limit, and run it again")
+        }
         Error::Log(_) => (Exit::Io, ""),
         error => return refused(error),
     };
