@@ -239,3 +239,30 @@ fn a_file_that_was_written_anew_to_the_same_length_is_read_from_its_start() {
     assert_eq!((running.line(), running.line()), (events([3]), events([4])));
     assert_eq!(drain(running).1["inputs_truncated"], 1);
 }
+
+#[test]
+fn whoever_is_late_with_the_old_file_loses_nothing_when_the_new_one_has_begun() {
+    let dir = dir();
+    let [log, old, older, state] = ["log", "log.1", "log.2", "state"].map(|name| path(&dir, name));
+    append(&log, events([1]));
+    let running = follow(&["-s", state.to_str().expect("UTF-8")], &[&log]);
+    assert_eq!(running.line(), events([1]));
+    rename(&log, &old).expect("moved");
+    append(&log, events([5]));
+    for n in 2..4 {
+        // So late that it has looked in between.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        append(&old, events([n]));
+        assert_eq!(running.line(), events([n]));
+    }
+    // The next rotation, before it has come to the new one.
+    rename(&old, &older).expect("moved");
+    rename(&log, &old).expect("moved");
+    append(&log, events([6]));
+    append(&older, events([4]));
+    for n in 4..7 {
+        assert_eq!(running.line(), events([n]));
+    }
+    let (out, report, _) = drain(running);
+    assert_eq!((out.as_str(), &report["inputs_replaced"], &report["read"]), ("", &2.into(), &6.into()));
+}

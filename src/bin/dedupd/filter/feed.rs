@@ -1,6 +1,6 @@
 //! One of the inputs, and how far it was read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -11,6 +11,8 @@ use crate::config::Input;
 pub struct Feed {
     pub input: Input,
     pub open: Option<Open>,
+    /// What is opened next: the file that got the name of the one that is followed.
+    pub successor: Option<File>,
     /// Nothing more can come.
     pub has_ended: bool,
     /// How many times it was begun: a file that is followed may be replaced, or start over.
@@ -31,6 +33,7 @@ impl Feed {
         Self {
             input,
             open: None,
+            successor: None,
             has_ended: false,
             openings: 0,
             source: None,

@@ -59,6 +59,11 @@ impl Open {
         Ok(open)
     }
 
+    /// The next file of the same name.
+    pub fn successor(&mut self) -> Option<File> {
+        self.followed.as_mut().and_then(Followed::take_successor)
+    }
+
     fn stdin() -> Result<Self, Failure> {
         if stdio::stdin_was_closed() {
             return Err(Failure::new(Exit::NoInput, "input", "standard input is closed: name a file, or connect it"));
@@ -92,7 +97,8 @@ impl Open {
         })
     }
 
-    fn plain(file: File) -> Self {
+    /// A regular file.
+    pub fn plain(file: File) -> Self {
         advise_sequential(&file);
         Self::with(file, Access::Plain)
     }

@@ -281,7 +281,8 @@ impl Reader {
             None => false,
         };
         self.note_end();
-        if let Some(open) = self.feeds[self.at].open.take() {
+        if let Some(mut open) = self.feeds[self.at].open.take() {
+            self.feed_mut().successor = open.successor();
             // A named pipe may find another writer.
             self.feed_mut().has_ended = !(has_successor || self.follow && open.is_named_pipe());
             open.close(self.poll.registry());
@@ -318,14 +319,21 @@ impl Reader {
         }
         let token = Token(self.at);
         let feed = &mut self.feeds[self.at];
-        let input = self.sources.as_ref().map_or_else(|| feed.input.clone(), |sources| sources.stand_in(&feed.input));
-        if self.follow && !is_there(&input) {
+        let successor = feed.successor.take();
+        let input = match &self.sources {
+            Some(sources) if successor.is_none() => sources.stand_in(&feed.input),
+            _ => feed.input.clone(),
+        };
+        if self.follow && successor.is_none() && !is_there(&input) {
             if !std::mem::replace(&mut feed.waiting_told, true) {
                 self.log.info("waiting", format!("{} is not there yet: waiting for it", feed.input));
             }
             return Ok(Some(Step::Idle));
         }
-        let mut open = Open::new(&input, self.poll.registry(), token)?;
+        let mut open = match successor {
+            Some(file) => Open::plain(file),
+            None => Open::new(&input, self.poll.registry(), token)?,
+        };
         let mut source = None;
         if let (Some(sources), Input::File(path)) = (&self.sources, &feed.input) {
             let begun = sources.begin(open.file(), path)?;
