@@ -90,9 +90,9 @@ fn a_state_of_another_configuration_is_78() {
     let state = dir.path().join("state");
     assert_eq!(filter(&["--state", text(&state)], events([1])).code, Some(0));
     for (args, differs) in [
-        (&["--key", "other"][..], "the id paths differs"),
-        (&["--key", "@line"], "the id paths differs"),
-        (&["--hash", "xxh3"], "the hash differs"),
+        (&["--key", "other"][..], "what differs is the id paths"),
+        (&["--key", "@line"], "what differs is the id paths"),
+        (&["--hash", "xxh3"], "what differs is the hash"),
     ] {
         let ran = filter(&[&["--state", text(&state)], args].concat(), events([1]));
         assert_eq!((ran.code, ran.text()), (Some(78), ""), "{}", ran.err);

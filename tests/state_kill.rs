@@ -73,7 +73,9 @@ fn builder(level: &str) -> dedupd::Builder {
         "interval" | "synced" => Durability::Interval(Duration::from_millis(5)),
         _ => Durability::PowerLoss,
     };
-    Deduplicator::builder().window(Duration::from_secs(24 * 3600)).durability(durability)
+    let builder = Deduplicator::builder().window(Duration::from_secs(24 * 3600)).durability(durability);
+    // A process that another test starts has the lock until it runs its own program.
+    builder.lock_timeout(Duration::from_secs(10))
 }
 
 /// Kills a child that has said something, some milliseconds later, after `first`.

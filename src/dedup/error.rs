@@ -114,7 +114,7 @@ pub enum OpenError {
     },
     /// The state belongs to another configuration.
     #[error(
-        "{place} belongs to a state of another configuration: {differs} differs; use the one that the state was made \
+        "{place} belongs to a state of another configuration: what differs is {differs}; use the one that the state was made \
          with, or another directory"
     )]
     OtherState {

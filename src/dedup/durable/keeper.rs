@@ -67,15 +67,46 @@ impl Keeper {
 
     fn ask_synced(&self, fingerprint: Fingerprint, when: When) -> Answer {
         let order = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        let mut answers = [self.set.ask(fingerprint, when, Act::Gather)];
-        if let When::Event { time, .. } = when {
-            self.settle(Timestamp::from_nanos(time));
+        let answer = match when {
+            When::Now(_) => self.ask_and_append(fingerprint, when),
+            When::Event { time, .. } => self.ask_and_flush(fingerprint, when, Timestamp::from_nanos(time)),
+        };
+        drop(order);
+        if self.wait_for_all().is_err() { Answer::Unlogged } else { answer }
+    }
+
+    /// Processing time: a new ID is a frame of its own.
+    fn ask_and_append(&self, fingerprint: Fingerprint, when: When) -> Answer {
+        let mut answer = self.set.ask(fingerprint, when, Act::Observe);
+        if answer.is_first() {
+            let mut batch = Batch::new();
+            batch.push_ids(Kind::Seen, [fingerprint]);
+            match self.append(self.frame_time(), &batch) {
+                Err(_) if self.on_failure == OnLogFailure::Continue => {
+                    self.unlogged.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) => {
+                    self.set.forget(fingerprint);
+                    answer = Answer::Unlogged;
+                }
+                Ok(()) => {}
+            }
         }
+        if self.set.has_changes() {
+            // A window that starts again; when that cannot be appended, it is gathered still.
+            let _ = self.flush();
+        }
+        answer
+    }
+
+    /// Event time: what is new is gathered with its time.
+    fn ask_and_flush(&self, fingerprint: Fingerprint, when: When, time: Timestamp) -> Answer {
+        let mut answers = [self.set.ask(fingerprint, when, Act::Gather)];
+        self.settle(time);
         if self.flush().is_err() {
             self.give_up(&[fingerprint], &mut answers);
         }
-        drop(order);
-        if self.wait_for_all().is_err() { Answer::Unlogged } else { answers[0] }
+        answers[0]
     }
 
     /// Asks many: `ask` asks the set about all of them, handing each block's fingerprints and answers to the [`Block`].

@@ -11,18 +11,23 @@
 //! # Order
 //! Recovery replays in sequence, and what it makes of records that only add (seen, refresh) does not depend on their order.
 //! A *forget* does not commute with them: it must stand behind whatever it undoes, and before whatever comes later. So
-//! there is one more lock, `order`: a batch holds it shared, from before the question until after the
-//! append; who forgets holds it alone, and has everything that was gathered appended first. A single question does not
-//! take it; an ID that it gathers between the forgetting's append and the forgetting itself is taken out again,
-//! under the shard's lock. Nor does a commit: its ids are pending until after its append, and what is pending cannot be
-//! forgotten. With [`Durability::PowerLoss`](super::Durability::PowerLoss) everybody holds it alone: each answer then
-//! waits for a sync anyway, and a duplicate's first sight is appended before the duplicate is answered, so one wait covers
-//! both.
+//! there is one more lock, `order`: a batch holds it shared from before the question until after the append, a commit from
+//! before the append until its ids are marked. Who forgets holds it alone, and `gathering` as well: what was gathered is
+//! appended first, and nothing can be taken from the shards and appended behind the forgetting that was gathered before
+//! it. A single question takes neither; an ID that it gathers meanwhile is taken out again, under the shard's lock. With
+//! [`Durability::PowerLoss`](super::Durability::PowerLoss) everybody who asks holds `order` alone: each answer then waits for a sync
+//! anyway, and a duplicate's first sight is appended before the duplicate is answered, so one wait covers both.
 //!
-//! Lock order: `order`, then `gathering`, then `kept`, then a shard or the log. None is held while a sync runs.
+//! Lock order: `order`, then `gathering`, then `kept`, then a shard or the log. None is held while records are synced; an append
+//! that finds no next segment ready prepares it under them.
+//!
+//! # Time
+//! A frame has the engine's time. In event time that is the highest of any event that is *settled*, observed or committed, and not the
+//! highest that was seen: events that are reserved and not committed come again after a crash, and a watermark that they
+//! had moved before would make others late, or themselves. Frames from before the first event have the earliest time there is.
 //!
 //! # When an append fails
-//! A batch's ids are forgotten again and not judged: whoever holds their events may ask again. Gathered ids stay gathered,
+//! Ids of a batch that are not appended are forgotten again and not judged: whoever holds their events may ask again. Gathered ids stay gathered,
 //! and as long as they cannot be appended nothing more is judged (or all is, from memory, and counted: as
 //! [`OnLogFailure`](super::OnLogFailure) says). A commit changes nothing.
 
