@@ -185,3 +185,49 @@ fn a_refresh_by_a_reservation_is_in_the_log_before_its_commit() {
     assert_eq!(other.progress().source("in"), Some(&b"2"[..]));
     assert_eq!(other.try_observe_at("x", at(6_000)), Ok(Verdict::Duplicate), "as without the crash");
 }
+
+/// Its events come again, and so may others that would be late by its time.
+#[test]
+fn a_commit_that_failed_moves_no_time() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::starting_at(Timestamp::from_secs(1_000_000)));
+    let open = || builder(&clock).lateness(HOUR).open(dir.path()).unwrap();
+    let at = |secs: i64| Timestamp::from_secs(990_000 + secs);
+    let dedup = open();
+    assert_eq!(dedup.try_observe_at("a", at(0)), Ok(Verdict::FirstSeen));
+    let mut reserved = dedup.reserve_batch_at(&[("b", at(9_000))]).unwrap();
+    let mut too_large = Progress::new();
+    too_large.set_source("in", vec![0; 65 << 20]);
+    assert_eq!(reserved.try_commit(&too_large).unwrap_err().code(), "log_too_large");
+    drop(reserved);
+    let mut progress = Progress::new();
+    progress.set_source("in", "1");
+    dedup.record_progress(&progress).unwrap();
+    dedup.close().unwrap();
+    let dedup = open();
+    assert_eq!(dedup.try_observe_at("c", at(100)), Ok(Verdict::FirstSeen));
+    assert_eq!(dedup.try_observe_at("a", at(100)), Ok(Verdict::Duplicate));
+}
+
+/// In event time each ID has a time of its own, and is handed over with many others: what concerns one stays in order.
+#[test]
+fn many_ids_with_times_and_forgets_between_them_come_back() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::starting_at(Timestamp::from_secs(1_000_000)));
+    let open = || builder(&clock).lateness(HOUR).open(dir.path()).unwrap();
+    let at = |n: u32| Timestamp::from_nanos(990_000_000_000_000 + i64::from(n) * 10_000_000);
+    let dedup = open();
+    let all = ids(0..50_000);
+    let times: Vec<Timestamp> = (0..50_000).map(at).collect();
+    let mut verdicts = Vec::new();
+    for forgotten in 0..2 {
+        dedup.observe_batch_at(&all, &times, &mut verdicts);
+        for id in (forgotten..50_000_u32).step_by(5_000) {
+            assert!(dedup.forget(id.to_le_bytes()).unwrap());
+        }
+    }
+    dedup.close().unwrap();
+    let dedup = open();
+    dedup.observe_batch_at(&all, &times, &mut verdicts);
+    let firsts: Vec<usize> = (0..50_000).filter(|n| verdicts[*n] == Verdict::FirstSeen).collect();
+    // Those of the first round were seen again in the second.
+    assert_eq!(firsts, (1..50_000).step_by(5_000).collect::<Vec<_>>());
+}

@@ -39,11 +39,14 @@ impl Log {
     }
 
     /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
-    /// that appends it again before. One segment with frames always stays.
+    /// that appends it again before; it is synced before anything goes. One segment with frames always stays.
     ///
     /// # Errors
     /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
     pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
+        if lock(&self.writer).sealed.front().is_some_and(|oldest| oldest.newest < before.as_nanos()) {
+            self.sync()?;
+        }
         let mut upkeep = lock(&self.upkeep);
         self.follow_all_older(&upkeep, before)?;
         let mut retired = 0;

@@ -163,8 +163,8 @@ impl Set {
         self.common.generations.restore_front(front);
     }
 
-    /// Processing time: records what was seen, or seen again, at `now` before a restart, when nothing later was; returns for how many there was no
-    /// room. Nothing is counted as a question once [`Set::forget_answers`] was called.
+    /// Processing time: records what was seen, or seen again, at `now` before a restart, when nothing later was; returns
+    /// for how many there was no room. Nothing is counted as a question once [`Set::forget_answers`] was called.
     pub(crate) fn restore(&self, fingerprints: &[Fingerprint], now: i64) -> u64 {
         let mut full = 0;
         let copy = |range, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);

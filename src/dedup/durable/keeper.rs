@@ -180,14 +180,15 @@ impl Keeper {
         progress: &Progress,
         mark: impl FnOnce(),
     ) -> Result<(), LogError> {
-        latest.into_iter().for_each(|latest| self.settle(latest));
         if self.durability == Durability::None || ids.is_empty() && progress.is_empty() {
+            latest.into_iter().for_each(|latest| self.settle(latest));
             mark();
             return Ok(());
         }
         // Held until they are marked: what is appended and still pending would look unknown to who forgets.
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
-        let appended = self.append_commit(ids, times, progress);
+        let time = latest.map_or(self.frame_time(), |latest| self.frame_time().max(self.believed(latest)));
+        let appended = self.append_commit(time, ids, times, progress);
         match appended {
             Err(_) if self.on_failure == OnLogFailure::Continue => {
                 let missing = ids.len() + progress.sources().count() + progress.sinks().count();
@@ -195,6 +196,8 @@ impl Keeper {
             }
             appended => appended?,
         }
+        // Not before: a frame of somebody else's would carry it, and these events may come again.
+        latest.into_iter().for_each(|latest| self.settle(latest));
         mark();
         drop(order);
         if self.is_synced() { self.wait_for_all() } else { Ok(()) }
@@ -202,6 +205,7 @@ impl Keeper {
 
     fn append_commit(
         &self,
+        time: Timestamp,
         ids: &[Fingerprint],
         times: Option<&[Timestamp]>,
         progress: &Progress,
@@ -211,7 +215,7 @@ impl Keeper {
             self.flush()?;
         }
         let mut batch = Batch::new();
-        let (now, time) = (self.clock.now(), self.frame_time());
+        let now = self.clock.now();
         match times {
             _ if ids.is_empty() => {}
             _ if self.event_time => {
@@ -399,10 +403,13 @@ impl Keeper {
     /// Event time: an event of `time` is settled.
     fn settle(&self, time: Timestamp) {
         if self.event_time && time.as_nanos() > self.settled.load(Ordering::Relaxed) {
-            // No further than the set has come: a time too far ahead was not believed.
-            let front = self.set.front().unwrap_or(i64::MIN);
-            self.settled.fetch_max(time.as_nanos().min(front), Ordering::Relaxed);
+            self.settled.fetch_max(self.believed(time).as_nanos(), Ordering::Relaxed);
         }
+    }
+
+    /// No further than the set has come: a time too far ahead was not believed.
+    fn believed(&self, time: Timestamp) -> Timestamp {
+        time.min(Timestamp::from_nanos(self.set.front().unwrap_or(i64::MIN)))
     }
 
     /// The time of a frame that is appended now. In event time nothing may be settled yet: then it is the earliest there is.

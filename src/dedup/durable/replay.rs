@@ -44,9 +44,18 @@ pub(super) struct Replayer<'a> {
 
 /// One of the other threads.
 struct Lane<'a> {
-    work: Vec<Fingerprint>,
+    /// What it is to be told next: one of the two is empty.
+    ids: Vec<Fingerprint>,
+    ids_at: Vec<Sight>,
     sender: SyncSender<Work>,
     thread: ScopedJoinHandle<'a, u64>,
+}
+
+/// An ID at a time of its own.
+struct Sight {
+    id: Fingerprint,
+    time: i64,
+    is_refresh: bool,
 }
 
 /// What they are told.
@@ -55,11 +64,7 @@ enum Work {
         ids: Vec<Fingerprint>,
         time: i64,
     },
-    RestoreAt {
-        id: Fingerprint,
-        time: i64,
-        is_refresh: bool,
-    },
+    RestoreAt(Vec<Sight>),
     Forget(Fingerprint),
     /// To drop this, when all that was told before is done.
     Wait(Sender<()>),
@@ -144,7 +149,7 @@ impl<'a> Replayer<'a> {
                 let is_refresh = record.kind == Kind::RefreshAt;
                 record.ids_at().for_each(|(id, time)| self.restore_at(id, time.as_nanos(), is_refresh));
             }
-            Kind::Forget => record.ids().for_each(|id| self.send(id, Work::Forget(id))),
+            Kind::Forget => record.ids().for_each(|id| self.forget(id)),
             Kind::Source | Kind::Sink => {
                 if let Some((name, position)) = record.named() {
                     self.progress.restore(record.kind, name, position, self.newest);
@@ -161,23 +166,20 @@ impl<'a> Replayer<'a> {
     #[inline]
     fn restore(&mut self, id: Fingerprint) {
         self.replay.ids += 1;
-        let lane = self.lane(id);
-        self.lanes[lane].work.push(id);
-        if self.lanes[lane].work.len() == BATCH_IDS {
-            self.lanes[lane].flush(self.newest);
-        }
+        let (time, lane) = (self.newest, self.lane(id));
+        self.lanes[lane].push(id, time);
     }
 
     fn restore_at(&mut self, id: Fingerprint, time: i64, is_refresh: bool) {
         self.replay.ids += 1;
-        self.send(id, Work::RestoreAt { id, time, is_refresh });
+        let (newest, lane) = (self.newest, self.lane(id));
+        self.lanes[lane].push_at(Sight { id, time, is_refresh }, newest);
     }
 
-    fn send(&mut self, id: Fingerprint, work: Work) {
+    fn forget(&mut self, id: Fingerprint) {
         let (time, lane) = (self.newest, self.lane(id));
-        let lane = &mut self.lanes[lane];
-        lane.flush(time);
-        lane.send(work);
+        self.lanes[lane].flush(time);
+        self.lanes[lane].send(Work::Forget(id));
     }
 
     fn flush(&mut self) {
@@ -209,13 +211,39 @@ impl<'a> Lane<'a> {
             prepare();
             run(set, &receiver)
         });
-        Self { work: Vec::new(), sender, thread }
+        Self { ids: Vec::new(), ids_at: Vec::new(), sender, thread }
     }
 
+    #[inline]
+    fn push(&mut self, id: Fingerprint, time: i64) {
+        if !self.ids_at.is_empty() {
+            self.flush(time);
+        }
+        self.ids.push(id);
+        if self.ids.len() == BATCH_IDS {
+            self.flush(time);
+        }
+    }
+
+    fn push_at(&mut self, sight: Sight, time: i64) {
+        if !self.ids.is_empty() {
+            self.flush(time);
+        }
+        self.ids_at.push(sight);
+        if self.ids_at.len() == BATCH_IDS {
+            self.flush(time);
+        }
+    }
+
+    /// Tells it what is next, at `time` for ids that have none of their own.
     fn flush(&mut self, time: i64) {
-        if !self.work.is_empty() {
-            let ids = std::mem::replace(&mut self.work, Vec::with_capacity(BATCH_IDS));
+        if !self.ids.is_empty() {
+            let ids = std::mem::replace(&mut self.ids, Vec::with_capacity(BATCH_IDS));
             self.send(Work::Restore { ids, time });
+        }
+        if !self.ids_at.is_empty() {
+            let sights = std::mem::replace(&mut self.ids_at, Vec::with_capacity(BATCH_IDS));
+            self.send(Work::RestoreAt(sights));
         }
     }
 
@@ -231,7 +259,10 @@ fn run(set: &Set, receiver: &Receiver<Work>) -> u64 {
     for work in receiver {
         match work {
             Work::Restore { ids, time } => full += set.restore(&ids, time),
-            Work::RestoreAt { id, time, is_refresh } => full += u64::from(!set.restore_at(id, time, is_refresh)),
+            Work::RestoreAt(sights) => {
+                let left = |sight: &&Sight| !set.restore_at(sight.id, sight.time, sight.is_refresh);
+                full += sights.iter().filter(left).count() as u64;
+            }
             Work::Forget(id) => {
                 set.forget(id);
             }

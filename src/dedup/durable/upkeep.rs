@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::log::{Batch, Housekeeper, Kind};
-
 use crate::time::Timestamp;
 
 use super::super::{Durability, LogError};
@@ -73,7 +72,7 @@ impl Keeper {
         }
     }
 
-    /// Has segments age out whose ids are all forgotten, and positions in them on disk again before. In event time, has the
+    /// Has segments age out whose ids are all forgotten, and positions in them appended again before. In event time, has the
     /// log know how far time has come.
     fn tend(&self) {
         if !self.event_time {
@@ -89,14 +88,10 @@ impl Keeper {
         if self.keep_positions(forgotten_before).is_err() {
             return;
         }
-        if self.is_failing.load(Ordering::Relaxed) {
-            // Only what follows a synced frame can go, and there may be no room for anything else.
-            let _ = self.log.sync();
-        }
         let _ = self.log.retire(forgotten_before);
     }
 
-    /// Has positions on disk again that stand in frames older than `before`.
+    /// Appends positions again that stand in frames older than `before`.
     fn keep_positions(&self, before: Timestamp) -> Result<(), LogError> {
         let mut kept = lock(&self.kept);
         let older = kept.older_than(before.as_nanos());
@@ -108,8 +103,7 @@ impl Keeper {
         let time = self.frame_time();
         self.log.append_of_upkeep(time, &batch)?;
         kept.record(&older, time.as_nanos());
-        drop(kept);
-        Ok(self.log.sync()?)
+        Ok(())
     }
 }
 

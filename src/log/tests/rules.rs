@@ -165,11 +165,35 @@ fn the_only_segment_with_frames_on_disk_never_ages_out() {
         append(&log, &entry(time, 90)).unwrap();
     }
     let late = Timestamp::from_nanos(100);
-    assert_eq!(log.retire(late).unwrap(), 0, "the frame after it is not synced");
-    log.sync().unwrap();
     assert_eq!(log.retire(late).unwrap(), 1);
     assert_eq!(log.retire(late).unwrap(), 0);
     assert_eq!(open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2, [entry(3, 90)]);
+}
+
+/// What was appended again before a segment goes is on disk when it goes, and not only the frame that follows it.
+#[test]
+fn a_segment_ages_out_only_after_a_sync_of_all_that_was_appended() {
+    let (simulated, log) = started();
+    for time in 1..=3 {
+        append(&log, &entry(time, 90)).unwrap();
+    }
+    log.sync().unwrap();
+    append(&log, &entry(4, 10)).unwrap();
+    let late = Timestamp::from_nanos(3);
+    assert_eq!(log.retire(late).unwrap(), 1);
+    assert_eq!(open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2, [entry(3, 90), entry(4, 10)]);
+}
+
+#[test]
+fn nothing_ages_out_when_that_sync_fails() {
+    let (simulated, log) = started();
+    for time in 1..=3 {
+        append(&log, &entry(time, 90)).unwrap();
+    }
+    let before: Vec<String> = simulated.files().into_keys().collect();
+    simulated.fail_at(1, Fault::Error { kind: io::ErrorKind::Other, is_sticky: false });
+    log.retire(Timestamp::from_nanos(100)).unwrap_err();
+    assert_eq!(simulated.files().into_keys().collect::<Vec<_>>(), before);
 }
 
 #[test]
