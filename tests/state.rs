@@ -1,25 +1,19 @@
 //! A state directory: what was answered before a restart is known after it. Goal: every kind of record comes back, under
 //! the same and under changed settings. Method: open, ask, close or drop, open again, on a manual clock.
 
+mod common;
+
 use std::path::Path;
 use std::time::Duration;
 
+use common::state::{HOUR, builder, fill_up, ids};
 use dedupd::{
-    Builder, Deduplicator, Durability, Error, IdHash, ManualClock, OnCorrupt, OpenError, Progress, ReserveVerdict,
-    Timestamp, Unjudged, Verdict,
+    Deduplicator, Durability, Error, IdHash, ManualClock, OnCorrupt, OpenError, Progress, ReserveVerdict, Timestamp,
+    Unjudged, Verdict,
 };
 
-const HOUR: Duration = Duration::from_secs(3600);
 const LEVELS: [Durability; 3] =
     [Durability::Process, Durability::Interval(Duration::from_millis(5)), Durability::PowerLoss];
-
-fn builder(clock: &ManualClock) -> Builder {
-    Deduplicator::builder().window(HOUR).clock(clock.clone()).durability(Durability::Process)
-}
-
-fn ids(range: std::ops::Range<u32>) -> Vec<[u8; 4]> {
-    range.map(u32::to_le_bytes).collect()
-}
 
 fn firsts(dedup: &Deduplicator, ids: &[[u8; 4]]) -> usize {
     let mut verdicts = Vec::new();
@@ -238,16 +232,6 @@ fn a_smaller_limit_holds_from_the_next_open_on() {
 }
 
 #[test]
-fn positions_are_waited_for() {
-    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
-    let dedup = builder(&clock).open(dir.path()).unwrap();
-    assert_eq!(dedup.observe("a"), Verdict::FirstSeen);
-    let position = dedup.position();
-    dedup.wait_durable(position).unwrap();
-    dedup.sync().unwrap();
-}
-
-#[test]
 fn a_commit_larger_than_a_segment_is_one_frame_all_the_same() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
     let dedup = builder(&clock).open(dir.path()).unwrap();
@@ -288,18 +272,7 @@ fn a_limit_on_disk_refuses_and_keeps_what_is_there() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
     let open = || builder(&clock).max_disk(4 << 20).open(dir.path()).unwrap();
     let dedup = open();
-    let mut known = 0;
-    let mut verdicts = Vec::new();
-    // Large batches, and then small ones into what is left.
-    for count in [1_000, 1] {
-        for _ in 0..2_000 {
-            dedup.try_observe_batch(&ids(known..known + count), &mut verdicts);
-            if verdicts.contains(&Err(Unjudged::LogFailed)) {
-                break;
-            }
-            known += count;
-        }
-    }
+    let known = fill_up(&dedup);
     assert!(known > 100_000 && known < 300_000, "{known}");
     assert!(dedup.stats().disk_bytes <= 4 << 20);
     assert_eq!(dedup.try_observe("alone").unwrap_err(), Unjudged::LogFailed);

@@ -1,20 +1,13 @@
 //! A state at its limits, and settings at their ends. Goal: nothing gets stuck, and nothing panics. Method: small limits,
 //! many positions, a manual clock that lets everything age out.
 
+mod common;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use common::state::{HOUR, builder, fill_up, ids};
 use dedupd::*;
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn builder(clock: &ManualClock) -> Builder {
-    Deduplicator::builder().window(HOUR).clock(clock.clone()).durability(Durability::Process)
-}
-
-fn ids(range: std::ops::Range<u32>) -> Vec<[u8; 4]> {
-    range.map(u32::to_le_bytes).collect()
-}
 
 /// They are appended again before the segment that they stand in goes, and there is room for that.
 #[test]
@@ -24,16 +17,7 @@ fn at_the_limit_on_disk_positions_do_not_keep_segments() {
     let mut progress = Progress::new();
     progress.set_source("a name that is as long as that of a file", "a position that is as long as one of a file");
     dedup.record_progress(&progress).unwrap();
-    let (mut known, mut verdicts) = (0, Vec::new());
-    for count in [1_000, 1] {
-        for _ in 0..2_000 {
-            dedup.try_observe_batch(&ids(known..known + count), &mut verdicts);
-            if verdicts.contains(&Err(Unjudged::LogFailed)) {
-                break;
-            }
-            known += count;
-        }
-    }
+    fill_up(&dedup);
     clock.advance(HOUR * 2);
     let patience = Instant::now() + Duration::from_secs(20);
     while dedup.try_observe("later").is_err() {

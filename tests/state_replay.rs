@@ -1,23 +1,14 @@
 //! What a restart makes of a state is what was answered before it. Goal: the ways in which the two once differed stay closed.
 //! Method: each builds the one situation, restarts, and asks again.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dedupd::{
-    Builder, Clock, Deduplicator, Durability, ManualClock, OnLogFailure, Progress, Timestamp, Unjudged, Verdict,
-};
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn builder(clock: &ManualClock) -> Builder {
-    Deduplicator::builder().window(HOUR).clock(clock.clone()).durability(Durability::Process)
-}
-
-fn ids(range: std::ops::Range<u32>) -> Vec<[u8; 4]> {
-    range.map(u32::to_le_bytes).collect()
-}
+use common::state::{HOUR, builder, ids};
+use dedupd::{Clock, ManualClock, OnLogFailure, Progress, Timestamp, Unjudged, Verdict};
 
 /// What was refused, and so was not done, is no duplicate after a restart.
 #[test]

@@ -5,3 +5,4 @@ pub mod disk;
 #[cfg(feature = "cli")]
 pub mod filter;
 pub mod oracle;
+pub mod state;

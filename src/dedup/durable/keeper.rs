@@ -423,7 +423,9 @@ impl Keeper {
     /// Everything in frames of earlier times than this is forgotten.
     pub(super) fn forgotten_before(&self) -> Timestamp {
         let remembers_from = self.set.remembers_from();
-        if !self.event_time {
+        // Without room nothing more is settled, and then nothing would ever make room. So what this set has forgotten goes;
+        // should a crash take time back before that, repeats of it are first-seen once more, and no event is lost.
+        if !self.event_time || self.is_failing.load(Ordering::Relaxed) {
             return Timestamp::from_nanos(remembers_from);
         }
         // After a restart time has come as far as what is settled.

@@ -22,6 +22,7 @@ use super::stop::Stop;
 use super::warn::Warnings;
 use crate::config::{Action, Config};
 use crate::exit::{Exit, Failure};
+use crate::state_dir;
 
 pub struct Writer<'a> {
     config: &'a Config,
@@ -202,10 +203,7 @@ impl<'a> Writer<'a> {
     fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
         self.make_way(chunk, batch)?;
         let mut reserved = match self.reserve(chunk, batch) {
-            Err(Unjudged::LogFailed) => {
-                let what = "the state cannot be kept any more: start again to see what is on disk";
-                return Err(Failure::new(Exit::Io, "log_failed", what).into());
-            }
+            Err(Unjudged::LogFailed) => return Err(self.log_failed().into()),
             reserved => reserved.ok(),
         };
         if self.config.delivery == Delivery::AtMostOnce
@@ -219,6 +217,17 @@ impl<'a> Writer<'a> {
         let progress = self.progress_behind(chunk, batch)?;
         self.commits.take(Out { reservation: reserved, progress, repeats }, &mut self.outputs, &self.control.alarm)?;
         Ok(())
+    }
+
+    /// Why the state cannot be kept any more, in the words of the one who found out.
+    fn log_failed(&self) -> Failure {
+        match self.dedup.sync() {
+            Err(error) => state_dir::failure(&error),
+            Ok(()) => {
+                let what = "the state cannot be kept any more: start again to see what is on disk";
+                Failure::new(Exit::Io, "log_failed", what)
+            }
+        }
     }
 
     /// In event time, commits what waits when it is too far from this batch to wait beside it.
