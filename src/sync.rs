@@ -1,4 +1,4 @@
-//! The one door to atomics and locks that a model explores: `std`, or `loom` when built with `--cfg loom`.
+//! The one door to atomics, locks and threads that a model explores: `std`, or `loom` when built with `--cfg loom`.
 //!
 //! What two threads touch in the set, in the queue and in the log is imported from here, so that a model runs the code that ships and
 //! not a copy of it.
@@ -6,12 +6,14 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
-#[cfg(all(loom, test))]
+#[cfg(loom)]
 pub(crate) use loom::thread;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
+#[cfg(not(loom))]
+pub(crate) use std::thread;

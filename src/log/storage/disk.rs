@@ -19,7 +19,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -169,17 +169,11 @@ impl Storage for Disk {
     }
 
     fn status(&self, name: &str) -> io::Result<Status> {
-        fs::symlink_metadata(self.path.join(name)).map(|told| Status::of(&told))
+        Status::at(&self.path.join(name))
     }
 
     fn place(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
-    }
-}
-
-impl Status {
-    fn of(told: &fs::Metadata) -> Self {
-        Self { device: told.dev(), inode: told.ino(), links: told.nlink(), bytes: told.size() }
     }
 }
 
@@ -263,7 +257,7 @@ impl File for Mapped {
     }
 
     fn status(&self) -> io::Result<Status> {
-        self.file.metadata().map(|told| Status::of(&told))
+        Status::of(&self.file)
     }
 
     #[cfg(target_os = "linux")]
@@ -301,7 +295,7 @@ impl File for Plain {
     }
 
     fn status(&self) -> io::Result<Status> {
-        self.0.metadata().map(|told| Status::of(&told))
+        Status::of(&self.0)
     }
 
     fn touch(&self, _: u64, _: u64) {}
@@ -387,8 +381,9 @@ fn keeps_preallocated_space(_: &fs::File) -> bool {
 /// From so many bytes on it is worth a system call.
 const LET_GO_BYTES_MIN: usize = 64 << 10;
 const STRUCK: &str = "a page of the mapped file is gone: another program cut the file, or its disk failed";
-/// How many zeros are written at once.
-const ZEROS_BYTES: usize = 256 << 10;
+/// How many zeros are written at once. A page, because the kernel caches what is written at once as one folio, and a store
+/// through the mapping makes all of its folio dirty: after one write of 256 KiB, each sync would write that much.
+const ZEROS_BYTES: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod fault;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(fuzzing, allow(dead_code, clippy::unwrap_used))]
 pub(super) mod simulated;
+mod status;
 
 use std::io;
 use std::sync::Arc;
