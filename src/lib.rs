@@ -49,7 +49,7 @@ mod window;
 
 pub use dedup::{
     BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnCorrupt, OnLogFailure,
-    OpenError, Position, Progress, Recovery, Reservation, Stats, WhenFull,
+    OpenError, Position, Progress, Recovery, RecoveryProgress, Reservation, Stats, WhenFull,
 };
 pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
 pub use log::survive_sigbus;

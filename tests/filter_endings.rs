@@ -5,7 +5,7 @@ mod filter;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use filter::{Ran, dedupd, dir, events, filter, wait, write};
+use filter::{Ran, dedupd, dir, events, filter, terminal, wait, write};
 
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
@@ -220,18 +220,6 @@ fn log_lines_can_be_json() {
     let last = lines.last().expect("a line");
     assert_eq!((&last["level"], &last["code"]), (&"error".into(), &"missing_id".into()));
     assert!(last["message"].as_str().expect("text").starts_with("standard input, line 2, byte 4: "));
-}
-
-/// A pseudo terminal: our end and theirs.
-fn terminal() -> (std::fs::File, std::fs::File) {
-    use std::os::fd::FromRawFd;
-    let (mut ours, mut theirs) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: the first two point to integers of ours; the others may be null.
-    let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
-    assert_eq!(opened, 0);
-    // SAFETY: openpty made both descriptors for us alone.
-    unsafe { (std::fs::File::from_raw_fd(ours), std::fs::File::from_raw_fd(theirs)) }
 }
 
 #[test]

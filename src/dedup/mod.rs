@@ -37,7 +37,7 @@ pub use durability::{Durability, OnCorrupt, OnLogFailure};
 pub use error::{BuildError, Error, LogError, OpenError};
 pub use position::Position;
 pub use progress::Progress;
-pub use recovery::{Loss, Recovery};
+pub use recovery::{Loss, Recovery, RecoveryProgress};
 pub use reservation::Reservation;
 pub use stats::Stats;
 

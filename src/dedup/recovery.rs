@@ -1,4 +1,4 @@
-//! [`Recovery`]: what opening a state found.
+//! [`Recovery`]: what opening a state found; [`RecoveryProgress`]: how far it has come.
 
 use std::time::Duration;
 
@@ -26,6 +26,19 @@ pub struct Recovery {
     pub holds_from: Option<Timestamp>,
     /// What was repaired, with [`OnCorrupt::Salvage`](super::OnCorrupt::Salvage).
     pub repair: Option<Repair>,
+}
+
+/// How far [`Builder::open`](super::Builder::open) has come in reading a state: see
+/// [`Builder::on_recovery`](super::Builder::on_recovery).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryProgress {
+    /// Bytes of the log that were read.
+    pub bytes: u64,
+    /// Bytes that the log has, unused space at the end of a segment included: 0 for a state that is new.
+    pub bytes_total: u64,
+    /// Records of ids that were read and are not older than the window, as [`Recovery::ids`] counts them.
+    pub ids: u64,
 }
 
 /// What a state lost: normal after a crash.

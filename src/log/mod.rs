@@ -65,7 +65,7 @@ pub(crate) use repair::{Gap, Repaired, repair};
 pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
 pub(crate) use survey::{Ids, Survey, Surveyed, replay};
-pub(crate) use volume::ids_since;
+pub(crate) use volume::{ids_since, segment_bytes};
 
 /// How a log is kept. May change at any open.
 #[derive(Debug, Clone, Copy)]

@@ -25,6 +25,8 @@ pub(crate) struct Replayed<'a> {
     pub(crate) sequence: u64,
     /// The engine time that it was appended with.
     pub(crate) time: Timestamp,
+    /// How many bytes of all segments stand before its end.
+    pub(crate) bytes: u64,
     /// What it holds; nothing when it was only a mark.
     pub(crate) records: Records<'a>,
 }
@@ -243,6 +245,8 @@ struct Scan<'a> {
     /// The place before each segment, as far as it is known.
     entries: Vec<Option<Place>>,
     spot: Option<Spot>,
+    /// Bytes of the segments before this one.
+    passed: u64,
     /// The bytes of a segment: fresh memory for each would cost more than reading it.
     buffer: Vec<u8>,
 }
@@ -273,6 +277,7 @@ impl<'s> Scan<'s> {
             found: Vec::new(),
             entries: Vec::new(),
             spot: None,
+            passed: 0,
             buffer: Vec::new(),
         }
     }
@@ -308,6 +313,7 @@ impl<'s> Scan<'s> {
         }
         let behind = Behind::of(&bytes, offset, segment, self.missing_sequence());
         self.found.push(Found { number: segment.number, sealed, holds_more: behind.is_something(segment) });
+        self.passed += bytes.len() as u64;
         self.buffer = bytes;
         Ok(())
     }
@@ -357,7 +363,8 @@ impl<'s> Scan<'s> {
         self.place = Some(Place { sequence: header.sequence, chain: frame.crc });
         self.newest = self.newest.max(header.time);
         let (segment, sequence, time) = (number, header.sequence, Timestamp::from_nanos(header.time));
-        (self.replay)(Replayed { segment, sequence, time, records });
+        let bytes = self.passed + (at + frame.bytes()) as u64;
+        (self.replay)(Replayed { segment, sequence, time, bytes, records });
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! How much a log holds, told from its headers before it is read.
+//! How much a log holds, told before it is read.
 
 use super::frame::{HEADER_BYTES, Header};
 use super::header::{self, PAGE_BYTES, SegmentHeader};
@@ -14,6 +14,13 @@ pub(crate) fn ids_since(storage: &dyn Storage, time: i64) -> u64 {
     let is_young = |index: usize| volumes.get(index + 1).is_none_or(|next| next.first >= time);
     let young = volumes.iter().enumerate().filter(|(index, _)| is_young(*index));
     young.map(|(_, volume)| volume.bytes).sum::<u64>() / BYTES_PER_ID
+}
+
+/// What all segments take. A hint, as above.
+pub(crate) fn segment_bytes(storage: &dyn Storage) -> u64 {
+    let names = storage.list().unwrap_or_default();
+    let lengths = numbers(&names).into_iter().filter_map(|number| storage.status(&header::name(number)).ok());
+    lengths.map(|status| status.bytes).sum()
 }
 
 /// A segment.

@@ -185,6 +185,18 @@ pub fn events<I: std::fmt::Display>(ids: impl IntoIterator<Item = I>) -> String 
     ids.into_iter().map(|id| format!("{{\"id\":\"{id}\"}}\n")).collect()
 }
 
+/// A pseudo terminal: our end and theirs.
+pub fn terminal() -> (std::fs::File, std::fs::File) {
+    use std::os::fd::FromRawFd;
+    let (mut ours, mut theirs) = (0, 0);
+    let null = std::ptr::null_mut();
+    // SAFETY: the first two point to integers of ours; the others may be null.
+    let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
+    assert_eq!(opened, 0);
+    // SAFETY: openpty made both descriptors for us alone.
+    unsafe { (std::fs::File::from_raw_fd(ours), std::fs::File::from_raw_fd(theirs)) }
+}
+
 /// A file of real events, or None, said once, when the data is not here.
 pub fn data(name: &str) -> Option<Vec<u8>> {
     let root = std::env::var_os("DEDUPD_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);

@@ -217,7 +217,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "DURATION", value_parser = nonzero_duration, help_heading = "Reporting")]
     pub report_every: Option<Duration>,
 
-    /// Show progress from the start; without it a long run on a terminal does.
+    /// Show progress from the start; without it a long run on a terminal does, and opening a large state.
     #[arg(long, help_heading = "Reporting")]
     pub progress: bool,
 

@@ -9,6 +9,7 @@ mod lines;
 mod log;
 mod memory;
 mod quantity;
+mod recovery;
 mod state;
 mod state_dir;
 mod stdio;

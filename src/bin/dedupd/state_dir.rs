@@ -8,6 +8,7 @@ use dedupd::{Builder, Deduplicator, Error, LogError, OnCorrupt, OnLogFailure, Op
 use crate::args::{CorruptArg, FilterArgs, StateFailsArg};
 use crate::config::{Reading, refused};
 use crate::exit::{Exit, Failure, cause};
+use crate::recovery;
 
 /// Opens the state that the flags name, or makes a set in memory.
 pub fn open(builder: Builder, args: &FilterArgs) -> Result<Deduplicator, Failure> {
@@ -29,6 +30,7 @@ pub fn open(builder: Builder, args: &FilterArgs) -> Result<Deduplicator, Failure
         Some(bytes) => builder.max_disk(bytes),
         None => builder,
     };
+    let builder = recovery::show(builder, directory, args.progress, args.quiet);
     builder.open(directory).map_err(|error| failure(&error))
 }
 

@@ -37,6 +37,7 @@ mod keeper;
 mod open;
 mod progress;
 mod replay;
+mod telling;
 mod upkeep;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,7 @@ use keeper::Keeper;
 use upkeep::Upkeep;
 
 pub(super) use open::{Settings, State};
+pub(super) use telling::OnRecovery;
 
 /// A [`Keeper`] with its threads.
 pub(super) struct Durable {

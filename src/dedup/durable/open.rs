@@ -18,6 +18,7 @@ use super::gathering::Gathering;
 use super::keeper::Keeper;
 use super::progress::Kept;
 use super::replay::{Replay, Replayer};
+use super::telling::{OnRecovery, Telling};
 use super::upkeep::Upkeep;
 
 /// How a state is kept, as the builder was told.
@@ -66,18 +67,19 @@ impl State {
     pub(in crate::dedup) fn open(
         self,
         clock: &Arc<dyn Clock>,
+        on_recovery: Option<&OnRecovery>,
         new_set: impl Fn() -> Result<Arc<Set>, BuildError>,
     ) -> Result<Durable, Error> {
         let identity = Identity::new(self.settings.hash, &self.settings.id_paths, &self.secret);
         let refused = |error| OpenError::log(error, |found| identity.difference(found));
         let now = clock.now();
         let mut repair = None;
-        let filled = match self.fill(new_set()?, identity, now) {
+        let filled = match self.fill(new_set()?, identity, now, on_recovery) {
             Err(error) if error.is_corruption() && self.settings.on_corrupt == OnCorrupt::Salvage => {
                 let repaired = log::repair(&*self.storage, Some(&identity.bytes())).map_err(refused)?;
                 repair = repaired.map(Repair::of);
                 // What the first attempt has put into its set is dropped with it.
-                self.fill(new_set()?, identity, now)
+                self.fill(new_set()?, identity, now, on_recovery)
             }
             filled => filled,
         };
@@ -109,13 +111,20 @@ impl State {
     }
 
     /// Opens the log, and fills `set` from it.
-    fn fill(&self, set: Arc<Set>, identity: Identity, now: Timestamp) -> Result<Filled, log::OpenError> {
+    fn fill(
+        &self,
+        set: Arc<Set>,
+        identity: Identity,
+        now: Timestamp,
+        on_recovery: Option<&OnRecovery>,
+    ) -> Result<Filled, log::OpenError> {
         let settings = &self.settings;
         let disk_bytes_max = settings.disk_bytes_max;
         let config = log::Config { disk_bytes_max, ..log::Config::new(identity.bytes()) };
         // Positions are kept, and segments go, also when there is no room for ids any more.
         let config = log::Config { disk_bytes_reserved: config.segment_bytes_min, ..config };
         let mut kept = Kept::default();
+        let mut telling = Telling::start(on_recovery, &*self.storage);
         let forgotten_before = now.saturating_sub(settings.window).as_nanos().saturating_sub(2 * set.slack());
         // Where ids may be fewer than records, or there is room already, the set grows as it is filled.
         let grows = settings.event_time || settings.is_limited || settings.is_presized;
@@ -123,10 +132,15 @@ impl State {
         let (log, opening, replay) = std::thread::scope(|scope| {
             let (event_time, is_limited) = (settings.event_time, settings.is_limited);
             let mut replayer = Replayer::start(scope, &set, event_time, is_limited, ids, forgotten_before, &mut kept);
-            let opened = Log::open(Arc::clone(&self.storage), config, |frame| replayer.apply(frame));
+            let opened = Log::open(Arc::clone(&self.storage), config, |frame| {
+                let bytes = frame.bytes;
+                replayer.apply(frame);
+                telling.reached(bytes, replayer.ids());
+            });
             let replay = replayer.finish();
             opened.map(|(log, opening)| (log, opening, replay))
         })?;
+        telling.end(replay.ids);
         Ok(Filled { set, log, opening, kept, replay })
     }
 }

@@ -101,6 +101,11 @@ impl<'a> Replayer<'a> {
         }
     }
 
+    /// Records of ids that were applied, or wait for it.
+    pub(super) fn ids(&self) -> u64 {
+        self.replay.ids
+    }
+
     /// Waits until everything is applied.
     pub(super) fn finish(mut self) -> Replay {
         self.flush();

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::lines::{Line, Lines};
 use crate::log::Log;
 use crate::quantity::show_count;
-use crate::{print_document, state_dir, stdout_failure};
+use crate::{print_document, recovery, state_dir, stdout_failure};
 
 /// What was done. The names are stable: programs read them.
 #[derive(Debug, Default, Serialize)]
@@ -46,7 +46,7 @@ struct Forgetter {
 
 pub fn forget(args: &ForgetArgs, log: Log) -> Result<Exit, Failure> {
     let reading = Reading::without_time(&args.ids, &args.lines)?;
-    let dedup = open(args, &reading)?;
+    let dedup = open(args, &reading, log)?;
     let report = Report { state: args.dir.display().to_string(), ..Report::default() };
     let mut forgetter = Forgetter { dedup, decoder: reading.decoder(), log, report };
     let read = inputs(&args.lines).iter().try_for_each(|input| {
@@ -73,19 +73,19 @@ pub fn forget(args: &ForgetArgs, log: Log) -> Result<Exit, Failure> {
 /// that time. Where events bring their own times the present could be years ahead, and would make all others late.
 ///
 /// Durability is none, as only what is forgotten is to be written; the close has it on disk.
-fn open(args: &ForgetArgs, reading: &Reading) -> Result<Deduplicator, Failure> {
+fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Deduplicator, Failure> {
     // An open would make a state where there is none.
     super::secret(&args.dir, &args.ids, reading)?;
-    Deduplicator::builder()
+    let builder = Deduplicator::builder()
         .window(Duration::MAX)
         .clock(ManualClock::starting_at(Timestamp::MIN))
         .durability(Durability::None)
         .housekeeping(false)
         .hash(args.ids.hash.into())
         .id_paths(reading.keys.to_string())
-        .lock_timeout(args.lock_timeout)
-        .open(&args.dir)
-        .map_err(|error| state_dir::failure(&error))
+        .lock_timeout(args.lock_timeout);
+    let builder = recovery::show(builder, &args.dir, false, log.quiet);
+    builder.open(&args.dir).map_err(|error| state_dir::failure(&error))
 }
 
 impl Forgetter {
