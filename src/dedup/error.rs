@@ -206,10 +206,10 @@ pub enum LogError {
         /// What failed, and where.
         message: String,
     },
-    /// There is no room for another segment. Nothing was appended; the same call may succeed later.
-    #[error("no new segment can be prepared in {place}: make room there")]
+    /// There is no room for more, or for another segment. Nothing was appended; the same call may succeed later.
+    #[error("there is no room for {place}: make room there")]
     NoRoom {
-        /// The file that was to be made.
+        /// The file that was to be made, or written.
         place: String,
         /// Why not.
         #[source]
@@ -258,6 +258,7 @@ impl From<AppendError> for LogError {
         match error {
             AppendError::Poisoned(poisoned) => poisoned.into(),
             AppendError::NoSegment { place, source } if is_of_room(&source) => Self::NoRoom { place, source },
+            AppendError::NoRoom { place, source } => Self::NoRoom { place, source },
             AppendError::NoSegment { place, source } => Self::Io { place, source },
             AppendError::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
         }

@@ -95,6 +95,14 @@ pub(crate) enum AppendError {
         #[source]
         source: io::Error,
     },
+    /// There is no room for the batch in a segment that was prepared, on a file system that copies on write. The same append
+    /// may succeed later.
+    #[error("there is no room for a batch in {place}: make room for it")]
+    NoRoom {
+        place: String,
+        #[source]
+        source: io::Error,
+    },
     /// The batch is larger than any frame may be.
     #[error("a batch of {bytes} bytes is over the limit of {bytes_max}: append it in parts")]
     TooLarge { bytes: usize, bytes_max: usize },
@@ -107,6 +115,7 @@ impl AppendError {
         match self {
             Self::Poisoned(_) => "log_poisoned",
             Self::NoSegment { .. } => "log_no_segment",
+            Self::NoRoom { .. } => "log_no_room",
             Self::TooLarge { .. } => "log_too_large",
         }
     }
@@ -114,7 +123,7 @@ impl AppendError {
     /// Whether the same call may succeed later.
     #[cfg(test)]
     pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, Self::NoSegment { .. })
+        matches!(self, Self::NoSegment { .. } | Self::NoRoom { .. })
     }
 }
 

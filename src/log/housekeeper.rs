@@ -116,7 +116,7 @@ fn maintain(log: &Log, end: &Ending) {
         match log.maintain() {
             Ok(()) => log.bell().wait(MAINTAIN_EVERY),
             // Appends ring on, and a full disk does not empty by asking.
-            Err(AppendError::NoSegment { .. }) => end.wait(RETRY_AFTER),
+            Err(AppendError::NoSegment { .. } | AppendError::NoRoom { .. }) => end.wait(RETRY_AFTER),
             Err(_) => return,
         }
     }

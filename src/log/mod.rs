@@ -280,9 +280,8 @@ impl Log {
             if writer.has_room(&body) || (writer.roll() && writer.has_room(&body)) {
                 let synced = self.synced.load(Ordering::Acquire);
                 let result = writer.append(time, synced, body);
-                let name = || header::name(writer.active_number());
-                // Under the lock: nothing may follow what was cut short.
-                let result = result.map_err(|error| self.poison("write", &name(), &error));
+                // Under the lock: nothing may follow what was cut short, unless it is stored over.
+                let result = result.map_err(|error| self.not_appended(&writer, error));
                 let wants_more = writer.wants_more(self.config.touch_ahead_bytes);
                 drop(writer);
                 if wants_more {
@@ -293,6 +292,14 @@ impl Log {
             drop(writer);
             self.prepare_next(u64::from(body.length) + OVERHEAD_BYTES as u64, purpose)?;
         }
+    }
+
+    fn not_appended(&self, writer: &Writer, error: io::Error) -> AppendError {
+        let name = header::name(writer.active_number());
+        if writer.lacks_room(&error) {
+            return AppendError::NoRoom { place: self.storage.place(&name), source: error };
+        }
+        self.poison("write", &name, &error).into()
     }
 
     /// Syncs once, with no lock held meanwhile; false when that failed. At most one thread is here.

@@ -29,7 +29,8 @@ impl Log {
     /// the pen, cuts sealed segments to what they use, and has an idle log carry the mark of its last sync.
     ///
     /// # Errors
-    /// [`AppendError::NoSegment`] when there is no room, which an append would meet next; [`AppendError::Poisoned`].
+    /// [`AppendError::NoSegment`] and [`AppendError::NoRoom`] when there is no room, which an append would meet next;
+    /// [`AppendError::Poisoned`].
     pub(crate) fn maintain(&self) -> Result<(), AppendError> {
         self.watch()?;
         self.touch_ahead();

@@ -105,7 +105,8 @@ impl Writer {
         self.active.offset + HEADER_BYTES as u64 + u64::from(body.length) <= self.active.bytes
     }
 
-    /// Writes one frame, for which there is room. After an error the bytes behind the last frame are not known.
+    /// Writes one frame, for which there is room in the segment. After an error the bytes behind the last frame are not
+    /// known.
     pub(super) fn append(&mut self, time: i64, synced: u64, body: Body<'_>) -> io::Result<u64> {
         let sequence = self.place.sequence + 1;
         let header =
@@ -119,6 +120,11 @@ impl Writer {
             self.last_with_records = sequence;
         }
         Ok(sequence)
+    }
+
+    /// Whether [`Writer::append`] failed only for want of room. What it has stored counts for nothing and is stored over.
+    pub(super) fn lacks_room(&self, error: &io::Error) -> bool {
+        self.active.pen.lacks_room(error)
     }
 
     /// Goes on in the next segment, when there is one.

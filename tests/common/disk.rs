@@ -19,18 +19,18 @@ fn run(command: &str, args: &[&str]) -> Option<String> {
 impl Disk {
     /// None, said once, when it cannot be made.
     pub fn new(kind: &str) -> Option<Self> {
-        let disk = Self::make(kind);
+        let disk = run("xfs_io", &["-V"]).and_then(|_| Self::of(kind, 400 << 20));
         if disk.is_none() {
             eprintln!("skipped: no loop device with {kind} can be had, as by others than the superuser");
         }
         disk
     }
 
-    fn make(kind: &str) -> Option<Self> {
+    /// One of so many bytes, without the tool that cuts its power.
+    pub fn of(kind: &str, bytes: u64) -> Option<Self> {
         let dir = tempfile::tempdir().ok()?;
         let image = dir.path().join("image");
-        std::fs::File::create(&image).ok()?.set_len(400 << 20).ok()?;
-        run("xfs_io", &["-V"])?;
+        std::fs::File::create(&image).ok()?.set_len(bytes).ok()?;
         let device = run("losetup", &["-f", "--show", text(&image)])?;
         let disk = Self { dir, device };
         std::fs::create_dir(disk.root()).ok()?;

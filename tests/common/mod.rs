@@ -4,5 +4,7 @@
 pub mod disk;
 #[cfg(feature = "cli")]
 pub mod filter;
+pub mod kills;
+pub mod mounts;
 pub mod oracle;
 pub mod state;

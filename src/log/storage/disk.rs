@@ -36,6 +36,7 @@ pub(crate) struct Disk {
     path: PathBuf,
     directory: fs::File,
     is_mapped: bool,
+    tells_room: bool,
     is_written_ahead: bool,
 }
 
@@ -43,8 +44,9 @@ impl Disk {
     /// The directory at `path`, which must be there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = fs::File::open(path)?;
-        let is_mapped = keeps_preallocated_space(&directory);
-        Ok(Self { path: path.to_owned(), directory, is_mapped, is_written_ahead: false })
+        let kind = kind(&directory);
+        let (is_mapped, tells_room) = (kind.is_some_and(keeps_preallocated_space), kind.is_some_and(tells_room));
+        Ok(Self { path: path.to_owned(), directory, is_mapped, tells_room, is_written_ahead: false })
     }
 
     /// The same, written with `pwrite` whatever the file system.
@@ -85,7 +87,7 @@ impl Disk {
                 Opened { pen: Box::new(MappedPen(Arc::clone(&file))), file }
             }
             None => {
-                let file = Arc::new(Plain(file));
+                let file = Arc::new(Plain { file, tells_room: self.tells_room });
                 Opened { pen: Box::new(PlainPen(Arc::clone(&file))), file }
             }
         })
@@ -242,6 +244,11 @@ impl Pen for MappedPen {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(at), bytes.len()) };
         self.0.mapping.check()
     }
+
+    /// A store has its space.
+    fn lacks_room(&self, _: &io::Error) -> bool {
+        false
+    }
 }
 
 impl File for Mapped {
@@ -274,28 +281,35 @@ impl File for Mapped {
 
 /// A file that is written with `pwrite`.
 #[derive(Debug)]
-struct Plain(fs::File);
+struct Plain {
+    file: fs::File,
+    tells_room: bool,
+}
 
 #[derive(Debug)]
 struct PlainPen(Arc<Plain>);
 
 impl Pen for PlainPen {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.0.write_all_at(bytes, offset)
+        self.0.file.write_all_at(bytes, offset)
+    }
+
+    fn lacks_room(&self, error: &io::Error) -> bool {
+        self.0.tells_room && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
 impl File for Plain {
     fn sync(&self, _: u64, _: u64) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 
     fn status(&self) -> io::Result<Status> {
-        Status::of(&self.0)
+        Status::of(&self.file)
     }
 
     fn touch(&self, _: u64, _: u64) {}
@@ -352,29 +366,47 @@ fn drop_cached(file: &fs::File) {
     let _ = file.as_raw_fd();
 }
 
-/// Whether stores to preallocated space always find it.
+/// Which file system it is on.
 #[cfg(target_os = "linux")]
-fn keeps_preallocated_space(directory: &fs::File) -> bool {
+fn kind(directory: &fs::File) -> Option<u32> {
     let mut told = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the descriptor is open, and `told` is a valid place for one `statfs`.
     if unsafe { libc::fstatfs(directory.as_raw_fd(), told.as_mut_ptr()) } != 0 {
-        return false;
+        return None;
     }
     // SAFETY: the call succeeded, so it has filled the structure.
     let kind = unsafe { told.assume_init() }.f_type;
     // Of another type on each C library, and never wider than this.
-    is_kind_that_keeps(kind as u32)
+    Some(kind as u32)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kind(_: &fs::File) -> Option<u32> {
+    None
 }
 
 /// Whether a file system of this kind writes preallocated bytes in place: ext2 to ext4, XFS, tmpfs. None of those that
 /// copy on write, are on a network, or stand on another one; and none that nobody has looked at.
 #[cfg(target_os = "linux")]
-fn is_kind_that_keeps(kind: u32) -> bool {
+fn keeps_preallocated_space(kind: u32) -> bool {
     [libc::EXT4_SUPER_MAGIC as u32, libc::XFS_SUPER_MAGIC as u32, libc::TMPFS_MAGIC as u32].contains(&kind)
 }
 
+/// Whether a write that finds no room says so for its own bytes alone, which btrfs takes room for in the call. On a network
+/// the error may be that of an earlier write, told only once: no later sync would fail for the bytes that are lost. Of
+/// others nobody knows.
+#[cfg(target_os = "linux")]
+fn tells_room(kind: u32) -> bool {
+    kind == libc::BTRFS_SUPER_MAGIC as u32
+}
+
 #[cfg(not(target_os = "linux"))]
-fn keeps_preallocated_space(_: &fs::File) -> bool {
+fn keeps_preallocated_space(_: u32) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tells_room(_: u32) -> bool {
     false
 }
 
@@ -435,10 +467,11 @@ mod tests {
             ("unknown", 0),
         ];
         for (name, kind) in others {
-            assert!(!is_kind_that_keeps(kind), "{name}");
+            assert!(!keeps_preallocated_space(kind), "{name}");
+            assert_eq!(tells_room(kind), name == "btrfs", "{name}");
         }
         for (name, kind) in [("ext4", 0xef53), ("xfs", 0x5846_5342), ("tmpfs", 0x0102_1994)] {
-            assert!(is_kind_that_keeps(kind), "{name}");
+            assert!(keeps_preallocated_space(kind), "{name}");
         }
     }
 

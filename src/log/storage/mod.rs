@@ -86,6 +86,10 @@ pub(crate) struct Status {
 pub(crate) trait Pen: Send {
     /// Stores `bytes` at `offset`: they survive the death of the process when this returns.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether `error`, of a write, says only that there was no room for its own bytes: no others are lost, and the same may
+    /// be stored again.
+    fn lacks_room(&self, error: &io::Error) -> bool;
 }
 
 /// A file that somebody writes to.

@@ -384,6 +384,10 @@ impl Pen for SimulatedFile {
         state.inodes[self.inode].write(at, stored, sector_bytes);
         step
     }
+
+    fn lacks_room(&self, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::StorageFull
+    }
 }
 
 impl File for SimulatedFile {

@@ -53,6 +53,28 @@ fn a_full_disk_refuses_the_batch_and_takes_it_later() {
     assert_eq!(times, [1, 2, 4]);
 }
 
+/// As on a file system that copies on write.
+#[test]
+fn a_batch_that_finds_no_room_in_its_segment_is_stored_over() {
+    // The body, then the header.
+    for call in [1, 2] {
+        let (simulated, log) = started();
+        append(&log, &entry(1, 20)).unwrap();
+        simulated.fail_at(call, Fault::Error { kind: std::io::ErrorKind::StorageFull, is_sticky: false });
+        let error = append(&log, &entry(2, 30)).unwrap_err();
+        assert!(error.code() == "log_no_room" && error.is_retryable(), "{error}");
+        assert_eq!(open(simulated.after_kill(), tiny()).unwrap().2, [entry(1, 20)]);
+        // Less than what was stored in part.
+        append(&log, &entry(3, 10)).unwrap();
+        append(&log, &entry(4, 1)).unwrap();
+        log.sync().unwrap();
+        let expected = [entry(1, 20), entry(3, 10), entry(4, 1)];
+        assert_eq!(open(simulated.after_kill(), tiny()).unwrap().2, expected);
+        assert_eq!(open(simulated.after_power_cut(&mut || false), tiny()).unwrap().2, expected);
+        log.close().unwrap();
+    }
+}
+
 #[test]
 fn a_batch_that_fits_no_segment_is_refused() {
     let (simulated, log) = started();
