@@ -295,7 +295,9 @@ impl Pen for PlainPen {
     }
 
     fn lacks_room(&self, error: &io::Error) -> bool {
-        self.0.tells_room && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        use io::ErrorKind as Kind;
+        // A full btrfs was seen to answer EAGAIN as well, about once in thirty.
+        self.0.tells_room && matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::WouldBlock)
     }
 }
 
