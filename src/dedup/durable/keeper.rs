@@ -41,7 +41,7 @@ pub(in crate::dedup) struct Keeper {
     /// rises, and whoever appends has raised it before.
     pub(super) settled: AtomicI64,
     /// Locked for as long as this is.
-    pub(super) _directory: Directory,
+    pub(super) _directory: Option<Directory>,
 }
 
 impl Keeper {
@@ -210,10 +210,9 @@ impl Keeper {
         times: Option<&[Timestamp]>,
         progress: &Progress,
     ) -> Result<(), LogError> {
-        if self.set.has_changes() {
-            // Windows that repeats made start again are kept before the progress that has these repeats behind it.
-            self.flush()?;
-        }
+        // What is gathered is kept before the progress that may have it behind it, also what was taken from the shards before
+        // and could not be appended then.
+        self.flush()?;
         let mut batch = Batch::new();
         let now = self.clock.now();
         match times {
@@ -247,11 +246,8 @@ impl Keeper {
         // Held as well, so that nothing is taken from the shards and appended behind this that was gathered before it.
         let mut gathering = lock(&self.gathering);
         self.flush_into(&mut gathering)?;
-        if self.set.is_only_pending(fingerprint) {
-            return Ok(false);
-        }
-        // Also when it is not known: it may have left early, or its window have ended, and both be otherwise at the next
-        // open.
+        // Also when it is not known, or only reserved: it may have left early, or its window have ended, and both be
+        // otherwise at the next open. A commit of what is reserved stands behind this.
         let mut batch = Batch::new();
         batch.push_ids(Kind::Forget, [fingerprint]);
         self.append(self.frame_time(), &batch)?;
@@ -373,8 +369,9 @@ impl Keeper {
         }
     }
 
-    /// What was recorded for `ids` just now could not be appended, or not all of it. What is still gathered is forgotten again,
-    /// and whoever holds its event may ask again; or it stands, and is appended later.
+    /// Event time: what was recorded for `ids` just now could not be appended, or not all of it. What is still gathered is
+    /// forgotten again, and whoever holds its event may ask again; or it stands, and is appended later. Repeats that have
+    /// made its window start again meanwhile go with it: replayed alone, they would be first sights.
     fn give_up(&self, ids: &[Fingerprint], answers: &mut [Answer]) {
         if self.on_failure == OnLogFailure::Continue {
             return;
@@ -385,11 +382,16 @@ impl Keeper {
         let given = ids.iter().zip(answers).filter(|(id, answer)| answer.is_first() && left.contains(id));
         let mut given_up = HashSet::new();
         for (id, answer) in given {
-            self.set.forget(*id);
             *answer = Answer::Unlogged;
             given_up.insert(*id);
         }
-        gathering.changes.seen.retain(|(id, _)| !given_up.contains(id));
+        let Changes { seen, refreshed } = &mut gathering.changes;
+        for changes in [seen, refreshed] {
+            // Only these sights: the ID may have others, that are kept.
+            for (id, time) in changes.extract_if(.., |(id, _)| given_up.contains(id)) {
+                self.set.forget_at(id, time);
+            }
+        }
     }
 
     /// Wakes the one who appends what single questions, and repeats, have gathered.

@@ -37,6 +37,8 @@ mod keeper;
 mod open;
 mod progress;
 mod replay;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod upkeep;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +47,8 @@ use super::{LogError, Recovery};
 use keeper::Keeper;
 use upkeep::Upkeep;
 
+#[cfg(test)]
+pub(super) use open::Cut;
 pub(super) use open::{Settings, State};
 
 /// A [`Keeper`] with its threads.
