@@ -104,7 +104,7 @@ impl Keeper {
         let mut answers = [self.set.ask(fingerprint, when, Act::Gather)];
         self.settle(time);
         if self.flush().is_err() {
-            self.give_up(&[fingerprint], &mut answers);
+            self.give_up(&[fingerprint], &[time], &mut answers);
         }
         answers[0]
     }
@@ -142,11 +142,10 @@ impl Keeper {
                 all.extend_from_slice(answers);
             }
         });
-        if let Times::Each { times, .. } = times {
-            times.iter().max().into_iter().for_each(|time| self.settle(*time));
-        }
+        let times = if let Times::Each { times, .. } = times { times } else { &[] };
+        times.iter().max().into_iter().for_each(|time| self.settle(*time));
         if self.set.has_changes() && self.flush().is_err() && act == Act::Gather {
-            self.give_up(&block.asked, &mut all);
+            self.give_up(&block.asked, times, &mut all);
         }
         drop((alone, shared));
         if is_alone && self.wait_for_all().is_err() {
@@ -369,26 +368,31 @@ impl Keeper {
         }
     }
 
-    /// Event time: what was recorded for `ids` just now could not be appended, or not all of it. What is still gathered is
-    /// forgotten again, and whoever holds its event may ask again; or it stands, and is appended later. Repeats that have
-    /// made its window start again meanwhile go with it: replayed alone, they would be first sights.
-    fn give_up(&self, ids: &[Fingerprint], answers: &mut [Answer]) {
+    /// Event time: what was recorded for `ids` at `times` just now could not be appended, or not all of it. What is still
+    /// gathered is forgotten again, and whoever holds its event may ask again; or it stands, and is appended later. Repeats
+    /// that have made its window start again meanwhile go with it: replayed alone, they would be first sights. What was
+    /// gathered for the same ids before stays.
+    fn give_up(&self, ids: &[Fingerprint], times: &[Timestamp], answers: &mut [Answer]) {
         if self.on_failure == OnLogFailure::Continue {
             return;
         }
         let mut gathering = lock(&self.gathering);
         self.set.take_changes(&mut gathering.changes);
-        let left: HashSet<Fingerprint> = gathering.changes.seen.iter().map(|(id, _)| *id).collect();
-        let given = ids.iter().zip(answers).filter(|(id, answer)| answer.is_first() && left.contains(id));
-        let mut given_up = HashSet::new();
-        for (id, answer) in given {
-            *answer = Answer::Unlogged;
-            given_up.insert(*id);
-        }
         let Changes { seen, refreshed } = &mut gathering.changes;
+        let left: HashSet<(Fingerprint, i64)> = seen.iter().copied().collect();
+        // A time that was too far ahead to be believed was recorded as an earlier one.
+        let sights =
+            |index: usize| [times[index], self.believed(times[index])].map(|time| (ids[index], time.as_nanos()));
+        let (mut asked, mut given_up) = (HashSet::new(), HashSet::new());
+        for (index, answer) in answers.iter_mut().enumerate().take(ids.len().min(times.len())) {
+            asked.extend(sights(index));
+            if answer.is_first() && sights(index).iter().any(|sight| left.contains(sight)) {
+                *answer = Answer::Unlogged;
+                given_up.insert(ids[index]);
+            }
+        }
         for changes in [seen, refreshed] {
-            // Only these sights: the ID may have others, that are kept.
-            for (id, time) in changes.extract_if(.., |(id, _)| given_up.contains(id)) {
+            for (id, time) in changes.extract_if(.., |sight| given_up.contains(&sight.0) && asked.contains(sight)) {
                 self.set.forget_at(id, time);
             }
         }

@@ -422,7 +422,10 @@ impl Lives {
         }
         let result = reserved.reservation.try_commit(&progress);
         let attempt = Attempt { asked: reserved.mine.clone(), tells: value, ..Attempt::default() };
-        reserved.latest.into_iter().for_each(|latest| self.world.settled(latest));
+        let is_refused = matches!(&result, Err(error) if !matches!(error, Error::Log(LogError::Poisoned { .. })));
+        if !is_refused || self.simulated.is_dead() {
+            reserved.latest.into_iter().for_each(|latest| self.world.settled(latest));
+        }
         if self.simulated.is_dead() {
             return Ok(attempt);
         }

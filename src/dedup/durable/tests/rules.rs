@@ -108,3 +108,19 @@ fn an_event_that_is_refused_leaves_other_sights_of_its_id() {
     assert!(answers(&dedup, &ids, &[at(0); 40]).iter().all(|answer| *answer == Answer::Unlogged));
     assert!(ids.iter().all(|id| is_known(&dedup, id, at(-200)) && !is_known(&dedup, id, at(0))));
 }
+
+#[test]
+fn an_event_that_is_refused_leaves_what_was_gathered_before_it() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let event_time = || builder(&clock).lateness(Duration::from_secs(300));
+    let dedup = open(event_time(), &simulated);
+    let ids: Vec<_> = (0..40).map(|n| format!("evt_{n}")).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    fill_up(&dedup, &simulated);
+    assert!(ids.iter().all(|id| dedup.observe_at(id, at(-200)) == Verdict::FirstSeen));
+    assert!(answers(&dedup, &ids, &[at(0); 40]).iter().all(|answer| *answer == Answer::Unlogged));
+    simulated.heal();
+    assert!(flush(&dedup));
+    let dedup = open(event_time(), &simulated.after_kill());
+    assert!(ids.iter().all(|id| is_known(&dedup, id, at(-200)) && !is_known(&dedup, id, at(0))));
+}
