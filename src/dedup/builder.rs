@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 use super::durable::Cut;
 use super::durable::{Durable, Settings, State};
 use super::housekeeping::Tended;
 use super::{BuildError, Deduplicator, Durability, Error, Inner, OnCorrupt, OnLogFailure};
 use crate::event::{Hasher, IdHash, Secret};
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 use crate::log::Storage;
 use crate::time::{Clock, SystemClock, nanos};
 use crate::window::{Config, LATENESS_WINDOWS_MAX, Limits, Set, Shape};
@@ -254,7 +254,7 @@ impl Builder {
     }
 
     /// The same on any storage, and without threads: whoever tests does their work.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn open_on(mut self, storage: Arc<dyn Storage>, cut: Cut) -> Result<Deduplicator, Error> {
         let config = self.check(self.durability != Durability::None)?;
         let secret = self.secret.take().unwrap_or_else(|| Secret::from([7; 32]));

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::event::Fingerprint;
 use crate::log::{AppendError, Batch, Bell, Directory, Kind, Log, Position};
+use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, Timestamp};
 use crate::window::{Act, Answer, Changes, Set, Times, When};
 

@@ -1,13 +1,14 @@
 //! Opening a state: the directory, the secret, the log, and the set filled from it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::event::{IdHash, Secret};
 use crate::log::{self, Bell, Directory, Disk, IDENTITY_BYTES, Log, Storage};
 use crate::state::{Identity, Repair};
+use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, Timestamp};
 use crate::window::Set;
 
@@ -69,7 +70,7 @@ impl State {
     }
 
     /// What is kept in `storage`, which nobody else has, in a log that is cut another way.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(in crate::dedup) fn on(storage: Arc<dyn Storage>, cut: Cut, secret: Secret, settings: Settings) -> Self {
         Self { directory: None, storage, secret, settings, cut }
     }

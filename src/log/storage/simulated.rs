@@ -107,11 +107,13 @@ impl Simulated {
     }
 
     /// Whether the process has died in one of its calls.
+    #[cfg(not(loom))]
     pub(crate) fn is_dead(&self) -> bool {
         self.state().is_dead
     }
 
     /// Whether a sync has failed since this process started.
+    #[cfg(not(loom))]
     pub(crate) fn has_failed_sync(&self) -> bool {
         self.state().has_failed_sync
     }
