@@ -1,4 +1,7 @@
 //! Many lives of one state, with faults, deaths and settings that a seed chooses.
+//!
+//! `DEDUPD_TEST_STATE_SEEDS` is how many seeds are lived through, and `DEDUPD_TEST_STATE_SEED` the first of them: alone, it is
+//! the only one. Limits on ids, clocks that go back and times too far ahead are not simulated.
 
 use std::io;
 use std::sync::Arc;
