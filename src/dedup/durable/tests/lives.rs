@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::keeper::Keeper;
 use super::world::{Judged, Rules, Status};
@@ -557,9 +558,11 @@ impl Lives {
             }
             2 => drop(keeper.log.maintain()),
             3 => {
-                self.world.retires(keeper.forgotten_before().as_nanos());
-                keeper.tend();
-                self.world.retires(keeper.forgotten_before().as_nanos());
+                for _ in 0..2 {
+                    let is_failing = keeper.is_failing.load(Ordering::Relaxed);
+                    self.world.retires(keeper.forgotten_before().as_nanos(), is_failing);
+                    keeper.tend();
+                }
             }
             4 => {
                 if life.dedup.sync().is_ok() && is_alive(&self.simulated) {

@@ -278,9 +278,12 @@ impl World {
         Err(format!("the position is {value:?}, and {sure:?} was told"))
     }
 
-    /// Frames from before `time` may age out.
-    pub(super) fn retires(&mut self, time: i64) {
-        self.floor = self.floor.max(time);
+    /// Frames from before `time` may age out; in event time none that a restart needs, which takes time back to what is
+    /// settled, unless appends fail for want of room.
+    pub(super) fn retires(&mut self, time: i64, is_failing: bool) {
+        let over = |lateness: i64| self.settled.saturating_sub(lateness + self.rules.window);
+        let needed = self.rules.lateness.filter(|_| !is_failing).map_or(i64::MAX, over);
+        self.floor = self.floor.max(time.min(needed));
     }
 
     /// Everything that was gathered is appended by now.
