@@ -4,10 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(test)]
+use super::durable::Cut;
 use super::durable::{Durable, OnRecovery, Settings, State};
 use super::housekeeping::Tended;
 use super::{BuildError, Deduplicator, Durability, Error, Inner, OnCorrupt, OnLogFailure, RecoveryProgress};
 use crate::event::{Hasher, IdHash, Secret};
+#[cfg(all(test, not(loom)))]
+use crate::log::Storage;
 use crate::time::{Clock, SystemClock, nanos};
 use crate::window::{Config, LATENESS_WINDOWS_MAX, Limits, Set, Shape};
 use std::sync::Arc;
@@ -276,6 +280,17 @@ impl Builder {
         let secret = state.secret.clone();
         let clock = self.taken_clock();
         let durable = state.open(&clock, self.on_recovery.as_deref(), || self.set(&config))?;
+        Ok(self.finish(Arc::clone(&durable.keeper().set), clock, secret, Some(durable)))
+    }
+
+    /// The same on any storage, and without threads: whoever tests does their work.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn open_on(mut self, storage: Arc<dyn Storage>, cut: Cut) -> Result<Deduplicator, Error> {
+        let config = self.check(self.durability != Durability::None)?;
+        let secret = self.secret.take().unwrap_or_else(|| Secret::from([7; 32]));
+        let state = State::on(storage, cut, secret.clone(), self.settings());
+        let clock = self.taken_clock();
+        let durable = state.open_idle(&clock, self.on_recovery.as_deref(), || self.set(&config))?;
         Ok(self.finish(Arc::clone(&durable.keeper().set), clock, secret, Some(durable)))
     }
 

@@ -62,9 +62,15 @@ pub(crate) use header::{IDENTITY_BYTES, VERSION, is_segment, name as segment_nam
 pub(crate) use housekeeper::{Bell, Housekeeper};
 pub(crate) use recovery::{Loss, Replayed, is_quarantined};
 pub(crate) use repair::{Gap, Repaired, repair};
+#[cfg(all(test, not(loom)))]
+pub(crate) use storage::simulated::Fault;
+#[cfg(test)]
+pub(crate) use storage::simulated::Simulated;
 pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
 pub(crate) use survey::{Ids, Survey, Surveyed, replay};
+#[cfg(test)]
+pub(crate) use tests::Seeded;
 pub(crate) use volume::{ids_since, segment_bytes};
 
 /// How a log is kept. May change at any open.

@@ -218,11 +218,6 @@ impl Set {
         self.hold_for(fingerprint).peek(fingerprint, moment)
     }
 
-    /// Whether a fingerprint is reserved, and was not seen at any time that is remembered.
-    pub(crate) fn is_only_pending(&self, fingerprint: Fingerprint) -> bool {
-        self.hold_for(fingerprint).is_only_pending(fingerprint)
-    }
-
     /// Marks a reserved fingerprint as seen; in event time, at the time of its event. False when it is not reserved.
     pub(crate) fn commit(&self, fingerprint: Fingerprint, when: When) -> bool {
         match when {
@@ -250,6 +245,13 @@ impl Set {
     /// Makes a seen fingerprint unknown again. False when it is not known, or only reserved.
     pub(crate) fn forget(&self, fingerprint: Fingerprint) -> bool {
         self.hold_for(fingerprint).forget(fingerprint)
+    }
+
+    /// Event time: makes a fingerprint unknown again as far as it was seen at `time`.
+    pub(crate) fn forget_at(&self, fingerprint: Fingerprint, time: i64) {
+        if let Ok(generation) = self.common.generations.generation_at(time) {
+            self.hold_for(fingerprint).forget_at(fingerprint, generation);
+        }
     }
 
     /// What happened so far, brought to the present.

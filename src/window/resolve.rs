@@ -99,15 +99,6 @@ impl Held<'_> {
         }
     }
 
-    /// Whether an id is pending, and has no other entry that counts.
-    pub(super) fn is_only_pending(&mut self, fingerprint: Fingerprint) -> bool {
-        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
-        let era = self.core.era;
-        let Some(segment) = self.segment(root, stored) else { return false };
-        let is_seen = segment.find(stored, |mark| !mark.is_pending() && !era.has_expired(mark)).is_some();
-        !is_seen && segment.find(stored, Mark::is_pending).is_some()
-    }
-
     /// Makes a seen id unknown again. False when it is not known, or only reserved.
     pub(super) fn forget(&mut self, fingerprint: Fingerprint) -> bool {
         self.core.changes.forget(fingerprint);
@@ -125,6 +116,19 @@ impl Held<'_> {
                 self.core.forgotten += 1;
                 forgotten = true;
             }
+        }
+    }
+
+    /// Makes a seen id unknown again as far as it was seen in `generation`.
+    pub(super) fn forget_at(&mut self, fingerprint: Fingerprint, generation: u64) {
+        let stored = Stored::of(fingerprint);
+        let (root, newest) = (self.root(fingerprint), self.core.era.newest);
+        let Some(mut segment) = self.segment(root, stored) else { return };
+        let found = segment.find(stored, |mark| !mark.is_pending() && mark.generation(newest) == generation);
+        if let Some(place) = found {
+            segment.free(place);
+            self.uncount(generation);
+            self.core.forgotten += 1;
         }
     }
 

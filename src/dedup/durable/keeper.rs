@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::event::Fingerprint;
 use crate::log::{AppendError, Batch, Bell, Directory, Kind, Log, Position};
+use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, Timestamp};
 use crate::window::{Act, Answer, Changes, Set, Times, When};
 
@@ -41,7 +42,7 @@ pub(in crate::dedup) struct Keeper {
     /// rises, and whoever appends has raised it before.
     pub(super) settled: AtomicI64,
     /// Locked for as long as this is.
-    pub(super) _directory: Directory,
+    pub(super) _directory: Option<Directory>,
 }
 
 impl Keeper {
@@ -104,7 +105,7 @@ impl Keeper {
         let mut answers = [self.set.ask(fingerprint, when, Act::Gather)];
         self.settle(time);
         if self.flush().is_err() {
-            self.give_up(&[fingerprint], &mut answers);
+            self.give_up(&[fingerprint], &[time], &mut answers);
         }
         answers[0]
     }
@@ -142,11 +143,10 @@ impl Keeper {
                 all.extend_from_slice(answers);
             }
         });
-        if let Times::Each { times, .. } = times {
-            times.iter().max().into_iter().for_each(|time| self.settle(*time));
-        }
+        let times = if let Times::Each { times, .. } = times { times } else { &[] };
+        times.iter().max().into_iter().for_each(|time| self.settle(*time));
         if self.set.has_changes() && self.flush().is_err() && act == Act::Gather {
-            self.give_up(&block.asked, &mut all);
+            self.give_up(&block.asked, times, &mut all);
         }
         drop((alone, shared));
         if is_alone && self.wait_for_all().is_err() {
@@ -210,10 +210,9 @@ impl Keeper {
         times: Option<&[Timestamp]>,
         progress: &Progress,
     ) -> Result<(), LogError> {
-        if self.set.has_changes() {
-            // Windows that repeats made start again are kept before the progress that has these repeats behind it.
-            self.flush()?;
-        }
+        // What is gathered is kept before the progress that may have it behind it, also what was taken from the shards before
+        // and could not be appended then.
+        self.flush()?;
         let mut batch = Batch::new();
         let now = self.clock.now();
         match times {
@@ -247,11 +246,8 @@ impl Keeper {
         // Held as well, so that nothing is taken from the shards and appended behind this that was gathered before it.
         let mut gathering = lock(&self.gathering);
         self.flush_into(&mut gathering)?;
-        if self.set.is_only_pending(fingerprint) {
-            return Ok(false);
-        }
-        // Also when it is not known: it may have left early, or its window have ended, and both be otherwise at the next
-        // open.
+        // Also when it is not known, or only reserved: it may have left early, or its window have ended, and both be
+        // otherwise at the next open. A commit of what is reserved stands behind this.
         let mut batch = Batch::new();
         batch.push_ids(Kind::Forget, [fingerprint]);
         self.append(self.frame_time(), &batch)?;
@@ -373,23 +369,34 @@ impl Keeper {
         }
     }
 
-    /// What was recorded for `ids` just now could not be appended, or not all of it. What is still gathered is forgotten again,
-    /// and whoever holds its event may ask again; or it stands, and is appended later.
-    fn give_up(&self, ids: &[Fingerprint], answers: &mut [Answer]) {
+    /// Event time: what was recorded for `ids` at `times` just now could not be appended, or not all of it. What is still
+    /// gathered is forgotten again, and whoever holds its event may ask again; or it stands, and is appended later. Repeats
+    /// that have made its window start again meanwhile go with it: replayed alone, they would be first sights. What was
+    /// gathered for the same ids before stays.
+    fn give_up(&self, ids: &[Fingerprint], times: &[Timestamp], answers: &mut [Answer]) {
         if self.on_failure == OnLogFailure::Continue {
             return;
         }
         let mut gathering = lock(&self.gathering);
         self.set.take_changes(&mut gathering.changes);
-        let left: HashSet<Fingerprint> = gathering.changes.seen.iter().map(|(id, _)| *id).collect();
-        let given = ids.iter().zip(answers).filter(|(id, answer)| answer.is_first() && left.contains(id));
-        let mut given_up = HashSet::new();
-        for (id, answer) in given {
-            self.set.forget(*id);
-            *answer = Answer::Unlogged;
-            given_up.insert(*id);
+        let Changes { seen, refreshed } = &mut gathering.changes;
+        let left: HashSet<(Fingerprint, i64)> = seen.iter().copied().collect();
+        // A time that was too far ahead to be believed was recorded as an earlier one.
+        let sights =
+            |index: usize| [times[index], self.believed(times[index])].map(|time| (ids[index], time.as_nanos()));
+        let (mut asked, mut given_up) = (HashSet::new(), HashSet::new());
+        for (index, answer) in answers.iter_mut().enumerate().take(ids.len().min(times.len())) {
+            asked.extend(sights(index));
+            if answer.is_first() && sights(index).iter().any(|sight| left.contains(sight)) {
+                *answer = Answer::Unlogged;
+                given_up.insert(ids[index]);
+            }
         }
-        gathering.changes.seen.retain(|(id, _)| !given_up.contains(id));
+        for changes in [seen, refreshed] {
+            for (id, time) in changes.extract_if(.., |sight| given_up.contains(&sight.0) && asked.contains(sight)) {
+                self.set.forget_at(id, time);
+            }
+        }
     }
 
     /// Wakes the one who appends what single questions, and repeats, have gathered.

@@ -34,18 +34,25 @@
 mod block;
 mod gathering;
 mod keeper;
+#[cfg(all(loom, test))]
+mod models;
 mod open;
 mod progress;
 mod replay;
 mod telling;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod upkeep;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{LogError, Recovery};
+use crate::sync::{Mutex, MutexGuard};
 use keeper::Keeper;
 use upkeep::Upkeep;
 
+#[cfg(all(test, not(loom)))]
+pub(super) use open::Cut;
 pub(super) use open::{Settings, State};
 pub(super) use telling::OnRecovery;
 

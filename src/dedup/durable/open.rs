@@ -1,25 +1,26 @@
 //! Opening a state: the directory, the secret, the log, and the set filled from it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::event::{IdHash, Secret};
-use crate::log::{self, Bell, Directory, Disk, Log, Storage};
+use crate::log::{self, Bell, Directory, Disk, IDENTITY_BYTES, Log, Storage};
 use crate::state::{Identity, Repair};
+use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, Timestamp};
 use crate::window::Set;
 
 use super::super::recovery::Loss;
 use super::super::{BuildError, Durability, Error, OnCorrupt, OnLogFailure, OpenError, Recovery};
-use super::Durable;
 use super::gathering::Gathering;
 use super::keeper::Keeper;
 use super::progress::Kept;
 use super::replay::{Replay, Replayer};
 use super::telling::{OnRecovery, Telling};
 use super::upkeep::Upkeep;
+use super::{Durable, lock};
 
 /// How a state is kept, as the builder was told.
 #[derive(Debug, Clone)]
@@ -42,11 +43,17 @@ pub(in crate::dedup) struct Settings {
 
 /// A directory that is locked, and the secret in it.
 pub(in crate::dedup) struct State {
-    directory: Directory,
+    /// None where there is no directory, as in a simulation.
+    directory: Option<Directory>,
     storage: Arc<dyn Storage>,
     pub(in crate::dedup) secret: Secret,
     settings: Settings,
+    /// How the log is cut, for its identity.
+    cut: Cut,
 }
+
+/// See [`log::Config`].
+pub(in crate::dedup) type Cut = fn([u8; IDENTITY_BYTES]) -> log::Config;
 
 impl State {
     /// Locks the directory at `path`, which is made if it is not there, and reads its secret or makes one.
@@ -60,11 +67,30 @@ impl State {
         if settings.secret.as_ref().is_some_and(|given| *given != secret) {
             return Err(OpenError::OtherState { place: path.display().to_string(), differs: "the secret" });
         }
-        Ok(Self { directory, storage: Arc::new(disk), secret, settings })
+        Ok(Self { directory: Some(directory), storage: Arc::new(disk), secret, settings, cut: log::Config::new })
+    }
+
+    /// What is kept in `storage`, which nobody else has, in a log that is cut another way.
+    #[cfg(all(test, not(loom)))]
+    pub(in crate::dedup) fn on(storage: Arc<dyn Storage>, cut: Cut, secret: Secret, settings: Settings) -> Self {
+        Self { directory: None, storage, secret, settings, cut }
     }
 
     /// Fills a new set from the log, and starts to keep it.
     pub(in crate::dedup) fn open(
+        self,
+        clock: &Arc<dyn Clock>,
+        on_recovery: Option<&OnRecovery>,
+        new_set: impl Fn() -> Result<Arc<Set>, BuildError>,
+    ) -> Result<Durable, Error> {
+        let durable = self.open_idle(clock, on_recovery, new_set)?;
+        let upkeep = Upkeep::start(&durable.keeper).map_err(OpenError::Thread)?;
+        *lock(&durable.upkeep) = Some(upkeep);
+        Ok(durable)
+    }
+
+    /// The same without threads: nothing is done that no call does, and nothing at the end.
+    pub(in crate::dedup) fn open_idle(
         self,
         clock: &Arc<dyn Clock>,
         on_recovery: Option<&OnRecovery>,
@@ -106,8 +132,7 @@ impl State {
             settled: AtomicI64::new(opening.newest.map_or(i64::MIN, Timestamp::as_nanos)),
             _directory: directory,
         });
-        let upkeep = Upkeep::start(&keeper).map_err(OpenError::Thread)?;
-        Ok(Durable { keeper, upkeep: Mutex::new(Some(upkeep)), recovery })
+        Ok(Durable { keeper, upkeep: Mutex::new(None), recovery })
     }
 
     /// Opens the log, and fills `set` from it.
@@ -120,7 +145,7 @@ impl State {
     ) -> Result<Filled, log::OpenError> {
         let settings = &self.settings;
         let disk_bytes_max = settings.disk_bytes_max;
-        let config = log::Config { disk_bytes_max, ..log::Config::new(identity.bytes()) };
+        let config = log::Config { disk_bytes_max, ..(self.cut)(identity.bytes()) };
         // Positions are kept, and segments go, also when there is no room for ids any more.
         let config = log::Config { disk_bytes_reserved: config.segment_bytes_min, ..config };
         let mut kept = Kept::default();

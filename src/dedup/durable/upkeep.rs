@@ -65,7 +65,7 @@ fn run(keeper: &Keeper, ends: &AtomicBool) {
 
 impl Keeper {
     /// Appends what was gathered. When nothing is, and the last append failed, finds out whether the next one may succeed.
-    fn retry(&self) {
+    pub(super) fn retry(&self) {
         let flushed = self.flush();
         if flushed.is_ok() && lock(&self.gathering).len() == 0 && self.is_failing.load(Ordering::Relaxed) {
             self.note(&self.log.maintain());
@@ -74,7 +74,7 @@ impl Keeper {
 
     /// Has segments age out whose ids are all forgotten, and positions in them appended again before. In event time, has the
     /// log know how far time has come.
-    fn tend(&self) {
+    pub(super) fn tend(&self) {
         if !self.event_time {
             self.set.notice_clock(self.clock.now().as_nanos());
         }

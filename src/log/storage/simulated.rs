@@ -34,6 +34,8 @@ struct State {
     calls: u64,
     fault: Option<(u64, Fault)>,
     is_dead: bool,
+    /// Whether a sync has failed since this process started: the page cache may be unlike the disk.
+    has_failed_sync: bool,
     ignores_syncs: bool,
     sector_bytes: usize,
     random: u64,
@@ -60,6 +62,7 @@ impl Simulated {
             calls: 0,
             fault: None,
             is_dead: false,
+            has_failed_sync: false,
             ignores_syncs: false,
             sector_bytes,
             random: 0x9e37_79b9_7f4a_7c15,
@@ -101,6 +104,18 @@ impl Simulated {
     pub(crate) fn has_fault(&self) -> bool {
         let state = self.state();
         matches!(state.fault, Some((at, Fault::Error { .. })) if at <= state.calls)
+    }
+
+    /// Whether the process has died in one of its calls.
+    #[cfg(not(loom))]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().is_dead
+    }
+
+    /// Whether a sync has failed since this process started.
+    #[cfg(not(loom))]
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.state().has_failed_sync
     }
 
     /// Calls so far.
@@ -195,8 +210,12 @@ impl State {
     }
 
     fn revive(&mut self) {
-        (self.is_dead, self.fault) = (false, None);
+        (self.is_dead, self.has_failed_sync, self.fault) = (false, false, None);
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        // Nobody has files open that have no name.
+        let named: BTreeSet<usize> = self.names.values().chain(self.disk_names.values()).copied().collect();
+        let unnamed = self.inodes.iter_mut().enumerate().filter(|(number, _)| !named.contains(number));
+        unnamed.for_each(|(_, inode)| *inode = Inode::default());
     }
 
     fn inode(&self, name: &str) -> io::Result<usize> {
@@ -292,6 +311,7 @@ impl Storage for Simulated {
         let step = state.step();
         let (inode, sector_bytes) = (state.inode(name)?, state.sector_bytes);
         let (is_dead, lies) = (state.is_dead, state.ignores_syncs);
+        state.has_failed_sync |= step.is_err() && !is_dead;
         let inode = &mut state.inodes[inode];
         match step {
             Ok(()) if !lies => {
@@ -423,6 +443,7 @@ impl SimulatedFile {
         let mut state = self.directory.state();
         let step = state.step();
         let (sector_bytes, is_dead, lies) = (state.sector_bytes, state.is_dead, state.ignores_syncs);
+        state.has_failed_sync |= step.is_err() && !is_dead;
         let inode = &mut state.inodes[self.inode];
         match step {
             Ok(()) if !lies => sync(inode, sector_bytes),
