@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 use super::durable::Cut;
 use super::durable::{Durable, OnRecovery, Settings, State};
 use super::housekeeping::Tended;

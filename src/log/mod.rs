@@ -69,7 +69,7 @@ pub(crate) use storage::simulated::Simulated;
 pub use storage::survive_sigbus;
 pub(crate) use storage::{Disk, Storage};
 pub(crate) use survey::{Ids, Survey, Surveyed, replay};
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use tests::Seeded;
 pub(crate) use volume::{ids_since, segment_bytes};
 

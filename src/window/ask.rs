@@ -7,7 +7,9 @@ use super::directory::{SegmentRef, Slot};
 use super::generations::{CLEAN_AFTER, Moment};
 use super::line::{Entry, Mark, Stored};
 use super::prefetch_far;
-use super::probe::{Common, Found, Probe};
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+use super::probe::with_avx2;
+use super::probe::{Common, Found, Kernel, Probe};
 use super::segment::Quick;
 use super::shard::{Act, Answer, Core, Held, Shared};
 
@@ -62,14 +64,73 @@ impl Core {
         self.answers[Answer::Seen as usize] += seen;
         match act {
             Act::Reserve => self.pending += new,
-            Act::Observe | Act::Gather | Act::Restore => {
-                let mask = self.counts.len() as u64 - 1;
-                self.counts[(self.era.newest & mask) as usize] += new as u32;
-                if shared.counts_ids() {
-                    self.allowance.ids -= new;
+            Act::Observe | Act::Gather | Act::Restore => self.count_seen(shared, new),
+        }
+    }
+
+    /// Counts ids that are seen from now on. There must have been room at hand for them.
+    #[inline]
+    pub(super) fn count_seen(&mut self, shared: &Shared, ids: u64) {
+        let mask = self.counts.len() as u64 - 1;
+        self.counts[(self.era.newest & mask) as usize] += ids as u32;
+        if shared.counts_ids() {
+            self.allowance.ids -= ids;
+        }
+    }
+}
+
+/// The questions of a run, while they are asked.
+struct Asking<'a, 'b> {
+    common: Common,
+    new: u64,
+    seen: u64,
+    answers: &'a mut [Answer],
+    ahead: &'a mut Lines<'b>,
+}
+
+impl Asking<'_, '_> {
+    /// Asks the home line of each question, up to the first that it does not answer: how many were answered, and what became
+    /// of that one.
+    ///
+    /// # Safety
+    /// The lines that the questions name are those of a shard that is held, and nobody else has a reference to them.
+    #[inline(always)]
+    unsafe fn go_on<P: Probe>(
+        &mut self,
+        probe: P,
+        questions: &[Question],
+        fingerprints: &[Fingerprint],
+    ) -> (usize, Found) {
+        let (mut new, mut seen) = (0, 0);
+        let mut result = (questions.len(), Found::New);
+        let common = self.common;
+        let (answers, mut ahead) = (&mut *self.answers, self.ahead.clone());
+        for (at, question) in questions.iter().enumerate() {
+            if let Some(line) = ahead.next() {
+                prefetch_far(*line);
+            }
+            // SAFETY: as the caller promises; null when there is none.
+            let Some(line) = (unsafe { question.line().as_mut() }) else {
+                result = (at, Found::Unusual);
+                break;
+            };
+            let index = question.index();
+            match probe.ask(line, fingerprints[index], &common) {
+                Found::New => new += 1,
+                Found::Seen => {
+                    seen += 1;
+                    answers[index] = Answer::Seen;
+                }
+                found => {
+                    result = (at, found);
+                    break;
                 }
             }
         }
+        *self.ahead = ahead;
+        self.new += new;
+        self.seen += seen;
+        result
     }
 }
 
@@ -77,84 +138,84 @@ impl Held<'_> {
     /// Processing time: answers those questions of a run that their home lines alone can answer, and puts off the others,
     /// whose other lines are on their way then. Of the questions about one ID those before the first that is put off are
     /// answered, and no later one: so each ID is asked about in order.
-    #[inline(always)]
-    pub(super) fn ask_run<P: Probe>(
+    pub(super) fn ask_run(
         &mut self,
-        probe: P,
         run: Run<'_>,
         act: Act,
         answers: &mut [Answer],
         put_off: &mut Vec<u16>,
         ahead: &mut Lines<'_>,
     ) {
-        let mut questions = run.questions();
-        if self.core.room_at_hand(self.common, act.state()) < questions.len() as u64 {
-            put_off.extend(questions.map(|(place, _)| place));
+        let has_room = self.core.room_at_hand(self.common, act.state()) >= run.questions.len() as u64;
+        if !has_room || !self.is_named_still(&run) {
+            put_off.extend(run.questions.iter().map(|question| question.index() as u16));
             return;
         }
         let common = self.core.common(self.common, act);
-        let (mut new, mut seen) = (0, 0);
-        for (place, question) in questions.by_ref() {
-            if let Some(line) = ahead.next() {
-                prefetch_far(*line);
-            }
-            let Some(segment) = self.core.at_hand(question.slot) else {
-                put_off.push(place);
-                break;
+        let mut asking = Asking { common, new: 0, seen: 0, answers, ahead };
+        let mut questions = run.questions;
+        while !questions.is_empty() {
+            let (answered, found) = match self.common.kernel {
+                // SAFETY: the shard is held, and its slots still name the lines.
+                Kernel::Portable(probe) => unsafe { asking.go_on(probe, questions, run.fingerprints) },
+                #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+                Kernel::Avx2(probe) => with_avx2(probe, || {
+                    // SAFETY: as above.
+                    unsafe { asking.go_on(probe, questions, run.fingerprints) }
+                }),
             };
-            let stored = Stored::of(question.fingerprint);
-            let mut segment = self.core.open(segment);
-            let found = probe.ask(segment.home(stored), question.fingerprint, &common);
-            match found {
-                Found::New => new += 1,
-                Found::Seen => {
-                    seen += 1;
-                    answers[usize::from(question.index)] = Answer::Seen;
-                }
-                Found::Elsewhere | Found::Unusual => {
-                    prefetch_far(segment.other(stored));
-                    put_off.push(place);
-                    if found == Found::Unusual {
-                        break;
-                    }
-                }
+            let Some((question, rest)) = questions[answered..].split_first() else { break };
+            let fingerprint = run.fingerprints[question.index()];
+            prefetch_far(self.slot(fingerprint).segment().other(Stored::of(fingerprint)));
+            put_off.push(question.index() as u16);
+            questions = rest;
+            if found == Found::Unusual {
+                put_off.extend(questions.iter().map(|question| question.index() as u16));
+                break;
             }
         }
-        put_off.extend(questions.map(|(place, _)| place));
+        let (new, seen) = (asking.new, asking.seen);
         self.core.settle(self.common, act, new, seen);
+    }
+
+    /// Whether the lines of a run are still those that the shard's slots name, and none of them must be cleaned first.
+    #[inline]
+    pub(super) fn is_named_still(&self, run: &Run<'_>) -> bool {
+        run.version == self.version.get() && run.newest == self.core.era.newest
     }
 
     /// Processing time: answers those of a shard's questions that were put off which their two lines can answer, and leaves
     /// the others, whose further lines are on their way then. In order for each ID, as for [`Held::ask_run`].
     #[inline]
-    pub(super) fn ask_put_off<'b>(
+    pub(super) fn ask_put_off(
         &mut self,
-        mut questions: impl Iterator<Item = (u16, &'b Question<'b>)>,
+        fingerprints: &[Fingerprint],
+        indices: &[u16],
         act: Act,
         answers: &mut [Answer],
         left: &mut Vec<u16>,
     ) {
-        for (place, question) in questions.by_ref() {
-            match self.ask_both(question, act) {
-                Quick::New => answers[usize::from(question.index)] = Answer::New,
-                Quick::Seen => answers[usize::from(question.index)] = Answer::Seen,
-                Quick::Full => left.push(place),
+        for (at, index) in indices.iter().enumerate() {
+            let place = usize::from(*index);
+            match self.ask_both(fingerprints[place], act) {
+                Quick::New => answers[place] = Answer::New,
+                Quick::Seen => answers[place] = Answer::Seen,
+                Quick::Full => left.push(*index),
                 Quick::Unusual => {
-                    left.push(place);
+                    left.extend_from_slice(&indices[at..]);
                     break;
                 }
             }
         }
-        left.extend(questions.map(|(place, _)| place));
     }
 
     #[inline]
-    fn ask_both(&mut self, question: &Question<'_>, act: Act) -> Quick {
-        let stored = Stored::of(question.fingerprint);
+    fn ask_both(&mut self, fingerprint: Fingerprint, act: Act) -> Quick {
+        let stored = Stored::of(fingerprint);
         if self.core.room_at_hand(self.common, act.state()) == 0 {
             return Quick::Unusual;
         }
-        let Some(segment) = self.core.at_hand(question.slot) else { return Quick::Unusual };
+        let Some(segment) = self.core.at_hand(self.slot(fingerprint)) else { return Quick::Unusual };
         let common = self.core.common(self.common, act);
         let mut segment = self.core.open(segment);
         let quick = segment.ask(stored, &common);
@@ -165,11 +226,11 @@ impl Held<'_> {
         quick
     }
 
-    /// Processing time: answers for `fingerprint`, and records it when it is new. `slot` was its slot at some time.
+    /// Processing time: answers for `fingerprint`, and records it when it is new.
     #[cold]
     #[inline(never)]
-    pub(super) fn ask(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
-        let answer = self.judge(slot, fingerprint, act);
+    pub(super) fn ask(&mut self, fingerprint: Fingerprint, act: Act) -> Answer {
+        let answer = self.judge(fingerprint, act);
         self.note(answer);
         answer
     }
@@ -190,10 +251,10 @@ impl Held<'_> {
         self.core.answers[answer as usize] += 1;
     }
 
-    fn judge(&mut self, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
+    fn judge(&mut self, fingerprint: Fingerprint, act: Act) -> Answer {
         let stored = Stored::of(fingerprint);
         let era = self.core.era;
-        let segment = self.segment_at(slot, self.root(fingerprint), stored);
+        let segment = self.segment_named(self.root(fingerprint), stored);
         if !segment.has_lines() {
             return self.record(fingerprint, None, act, Answer::New);
         }

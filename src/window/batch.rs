@@ -1,22 +1,24 @@
 //! Many questions at once: their cache misses overlap, and each shard is locked once for all that concern it.
 //!
-//! Questions are worked off in blocks. First all of a block are hashed, their home lines are looked up in the directory as
-//! it happens to be (a wrong guess costs time, never an answer), and they are put into one bucket per shard, in order.
-//! Then each shard is held once while its bucket is worked off, and with each question one line of the next block is
-//! asked for, so that lines arrive while the processor computes. What needs a second line is put off until all buckets are
-//! through, and that line has come.
+//! Questions are worked off in blocks. First all of a block are hashed, their home lines are looked up in the directory
+//! without a lock, and they are put into one bucket per shard, in order. Then each shard is held once while its bucket is
+//! worked off, and with each question one line of the next block is asked for, so that lines arrive while the processor
+//! computes. What needs a second line is put off until all buckets are through, and that line has come.
+//!
+//! A line that was looked up without the lock is asked only if the shard's [`Version`] is still what it was before. Else its
+//! directory may name another line by now, and the whole bucket is put off, to be looked up again under the lock.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::directory::Slot;
+use super::directory::{ADDRESS_BITS, Slot, Version};
 use super::generations::Moment;
 use super::line::{Line, Stored};
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Kernel, Probe};
 use super::shard::{Act, Answer, Held};
-use super::{Set, When, prefetch_far};
+use super::{Set, When, prefetch, prefetch_far, shard_of, slot_of};
 use crate::event::Fingerprint;
 use crate::time::Timestamp;
 
@@ -31,40 +33,57 @@ pub(crate) enum Times<'a> {
 
 /// A block of questions by shard, each bucket in the order in which they were asked.
 struct Block<'a> {
+    fingerprints: Vec<Fingerprint>,
     /// The buckets one after the other, each of `1 << bucket_bits` places.
-    places: Box<[MaybeUninit<Question<'a>>]>,
+    places: Box<[MaybeUninit<Question>]>,
     bucket_bits: u32,
     /// How many places of each bucket are filled.
     lengths: Box<[u16]>,
     /// The shard that is asked first: a random one, so that threads do not follow each other from lock to lock.
     first: usize,
-    questions: Range<usize>,
+    /// How many questions came before this block.
+    start: usize,
+    /// The lines of all questions, in the order in which they were asked, and how many of them were asked for.
+    lines: Vec<*mut Line>,
+    /// Where their segments are named.
+    slots: Vec<&'a Slot>,
+    asked_for: usize,
+    /// What the lines were looked up in: the newest generation, and by shard.
+    newest: u64,
+    versions: Box<[Version]>,
 }
 
-/// A question whose line is on its way.
+/// A question whose line is on its way: which one of the block it is, above the address of its home line, as it was before
+/// the lock was taken. The address is zero when it has none, or one that must be cleaned first.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question<'a> {
-    pub(super) fingerprint: Fingerprint,
-    /// Where its segment is named, as it was before the lock was taken.
-    pub(super) slot: &'a Slot,
-    /// Which one of the block it is.
-    pub(super) index: u16,
+pub(super) struct Question(u64);
+
+impl Question {
+    #[inline]
+    fn new(line: *mut Line, index: usize) -> Self {
+        Self(line.expose_provenance() as u64 | (index as u64) << ADDRESS_BITS)
+    }
+
+    #[inline]
+    pub(super) fn index(self) -> usize {
+        (self.0 >> ADDRESS_BITS) as usize
+    }
+
+    #[inline]
+    pub(super) fn line(self) -> *mut Line {
+        std::ptr::with_exposed_provenance_mut((self.0 & ((1 << ADDRESS_BITS) - 1)) as usize)
+    }
 }
 
 /// The questions of a block that concern one shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run<'a> {
-    /// Where in the block they begin.
-    first: usize,
-    questions: &'a [Question<'a>],
-}
-
-impl<'a> Run<'a> {
-    /// Each question with its place in the block.
-    #[inline]
-    pub(super) fn questions(self) -> impl ExactSizeIterator<Item = (u16, &'a Question<'a>)> {
-        self.questions.iter().enumerate().map(move |(place, question)| ((self.first + place) as u16, question))
-    }
+    pub(super) questions: &'a [Question],
+    /// Of all questions of the block.
+    pub(super) fingerprints: &'a [Fingerprint],
+    /// What their lines were looked up in.
+    pub(super) newest: u64,
+    pub(super) version: Version,
 }
 
 impl Set {
@@ -86,12 +105,15 @@ impl Set {
             }
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
+                if questions > FEW {
+                    return self.ask_blocks(questions, hash, act, take);
+                }
+                let mut fingerprints = Vec::with_capacity(questions);
+                hash(0..questions, &mut fingerprints);
                 match self.common.kernel {
-                    Kernel::Portable(probe) => self.ask_blocks(probe, questions, hash, act, take),
+                    Kernel::Portable(probe) => take(&self.ask_few(probe, &fingerprints, act)),
                     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-                    Kernel::Avx2(probe) => {
-                        with_avx2(probe, || self.ask_blocks(probe, questions, hash, act, take));
-                    }
+                    Kernel::Avx2(probe) => take(&with_avx2(probe, || self.ask_few(probe, &fingerprints, act))),
                 }
             }
             Times::Each { times, clock } if self.common.generations.limits().lateness.is_some() => {
@@ -107,10 +129,25 @@ impl Set {
         }
     }
 
+    /// Answers so few that hardly two concern one shard: one by one, but their lines come together. In plain loops: what
+    /// iterators would do in functions of their own is not compiled for vectors.
     #[inline(always)]
-    fn ask_blocks<P: Probe>(
+    fn ask_few<P: Probe>(&self, probe: P, fingerprints: &[Fingerprint], act: Act) -> Vec<Answer> {
+        let mut slots = Vec::with_capacity(fingerprints.len());
+        for fingerprint in fingerprints {
+            let slot = self.slot(self.shard_of(*fingerprint), *fingerprint);
+            prefetch(slot.segment().home(Stored::of(*fingerprint)));
+            slots.push(slot);
+        }
+        let mut answers = Vec::with_capacity(fingerprints.len());
+        for (fingerprint, slot) in fingerprints.iter().zip(&slots) {
+            answers.push(self.ask_at(probe, slot, *fingerprint, act));
+        }
+        answers
+    }
+
+    fn ask_blocks(
         &self,
-        probe: P,
         questions: usize,
         hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         act: Act,
@@ -120,18 +157,18 @@ impl Set {
         let (mut put_off, mut left) = (Vec::new(), Vec::new());
         self.each_block(questions, hash, |block, ahead| {
             answers.clear();
-            answers.resize(block.questions.len(), Answer::New);
-            for (shard, run) in block.runs() {
-                self.hold(shard).ask_run(probe, run, act, &mut answers, &mut put_off, ahead);
-            }
-            block.each_put_off(&put_off, |shard, questions| {
-                self.hold(shard).ask_put_off(questions, act, &mut answers, &mut left);
+            answers.resize(block.fingerprints.len(), Answer::New);
+            block.each_run(|shard, run| {
+                self.hold(shard).ask_run(run, act, &mut answers, &mut put_off, ahead);
+            });
+            self.each_put_off(block, &put_off, |held, indices| {
+                held.ask_put_off(&block.fingerprints, indices, act, &mut answers, &mut left);
             });
             put_off.clear();
-            block.each_put_off(&left, |shard, questions| {
-                let mut held = self.hold(shard);
-                for (_, question) in questions {
-                    answers[usize::from(question.index)] = held.ask(question.slot, question.fingerprint, act);
+            self.each_put_off(block, &left, |held, indices| {
+                for index in indices {
+                    let index = usize::from(*index);
+                    answers[index] = held.ask(block.fingerprints[index], act);
                 }
             });
             left.clear();
@@ -167,8 +204,8 @@ impl Set {
             self.each_held(
                 moments.len(),
                 |range, fingerprints| hash(start + range.start..start + range.end, fingerprints),
-                |held, index, question| {
-                    let given = moments[index].map(|moment| held.ask_event(question.fingerprint, moment, act));
+                |held, index, fingerprint| {
+                    let given = moments[index].map(|moment| held.ask_event(fingerprint, moment, act));
                     answers[index] = given.unwrap_or_else(|unjudged| unjudged);
                 },
             );
@@ -182,11 +219,15 @@ impl Set {
         match times {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
-                self.each_held(
-                    fingerprints.len(),
-                    |range, out| out.extend_from_slice(&fingerprints[range]),
-                    |held, _, question| held.commit_at(question.slot, question.fingerprint),
-                );
+                let mut put_off = Vec::new();
+                let hash = |range, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
+                self.each_block(fingerprints.len(), hash, |block, ahead| {
+                    block.each_run(|shard, run| self.hold(shard).commit_run(run, &mut put_off, ahead));
+                    self.each_put_off(block, &put_off, |held, indices| {
+                        indices.iter().for_each(|index| held.commit_at(block.fingerprints[usize::from(*index)]));
+                    });
+                    put_off.clear();
+                });
             }
             Times::Each { times, clock } => {
                 let is_event = self.common.generations.limits().lateness.is_some();
@@ -205,160 +246,188 @@ impl Set {
         &self,
         questions: usize,
         hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
-        mut act: impl FnMut(&mut Held<'_>, usize, &Question<'_>),
+        mut act: impl FnMut(&mut Held<'_>, usize, Fingerprint),
     ) {
         self.each_block(questions, hash, |block, _| {
-            for (shard, run) in block.runs() {
+            block.each_run(|shard, run| {
                 let mut held = self.hold(shard);
                 for question in run.questions {
-                    act(&mut held, block.questions.start + usize::from(question.index), question);
+                    let index = question.index();
+                    act(&mut held, block.start + index, block.fingerprints[index]);
                 }
-            }
+            });
         });
     }
 
     /// Calls `act` for each block of questions, with the lines of the next one, which it may ask for meanwhile.
     #[inline(always)]
-    fn each_block<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)>(
-        &'a self,
+    fn each_block<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)>(
+        &self,
         questions: usize,
         hash: F,
-        mut act: impl FnMut(&Block<'a>, &mut Lines<'_>),
+        mut act: impl FnMut(&Block<'_>, &mut Lines<'_>),
     ) {
-        let mut block = Block::new(self.shards.len(), questions);
-        let mut coming = Coming::new(self, questions, hash);
-        coming.hash();
-        while coming.fill(&mut block) {
-            coming.hash();
-            let mut ahead = coming.lines[coming.asked_for..].iter();
+        let mut coming = Coming::new(questions, hash);
+        let mut block = Block::new(self, questions);
+        let mut next = Block::new(self, questions);
+        coming.fill(self, &mut block);
+        while !block.lines.is_empty() {
+            block.lines[block.asked_for..].iter().for_each(|line| prefetch_far(*line));
+            coming.fill(self, &mut next);
+            let mut ahead = next.lines.iter();
             act(&block, &mut ahead);
-            coming.asked_for = coming.lines.len() - ahead.len();
+            next.asked_for = next.lines.len() - ahead.len();
+            std::mem::swap(&mut block, &mut next);
+        }
+    }
+
+    /// Calls `act` for each shard of the questions that were put off, holding it, with those that concern it.
+    #[inline]
+    fn each_put_off(&self, block: &Block<'_>, put_off: &[u16], mut act: impl FnMut(&mut Held<'_>, &[u16])) {
+        let shard_of = |index: u16| self.shard_of(block.fingerprints[usize::from(index)]);
+        for indices in put_off.chunk_by(|a, b| shard_of(*a) == shard_of(*b)) {
+            act(&mut self.hold(shard_of(indices[0])), indices);
         }
     }
 }
 
 /// Lines that will be wanted.
-pub(super) type Lines<'a> = std::slice::Iter<'a, *const Line>;
+pub(super) type Lines<'a> = std::slice::Iter<'a, *mut Line>;
 
-/// Questions that come after the block that is worked off.
-struct Coming<'a, F> {
-    set: &'a Set,
+/// Questions that are not in a block yet.
+struct Coming<F> {
     /// Those that are not hashed yet.
     questions: Range<usize>,
     hash: F,
-    /// Of those that are hashed: the fingerprints, where their segments are named, and their home lines, as far as that
-    /// can be told without the lock.
-    fingerprints: Vec<Fingerprint>,
-    slots: Vec<&'a Slot>,
-    lines: Vec<*const Line>,
-    /// How many of the lines were asked for.
-    asked_for: usize,
+    /// Those that were hashed, and for which the last block had no place.
+    left: Vec<Fingerprint>,
+    /// How many were put into blocks.
+    placed: usize,
     /// Questions in a block: all blocks of a batch are of about one size.
     block: usize,
 }
 
-impl<'a, F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<'a, F> {
-    fn new(set: &'a Set, questions: usize, hash: F) -> Self {
+impl<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<F> {
+    fn new(questions: usize, hash: F) -> Self {
         let block = questions.div_ceil(questions.div_ceil(BLOCK).max(1));
-        let (fingerprints, slots, lines) =
-            (Vec::with_capacity(block), Vec::with_capacity(block), Vec::with_capacity(block));
-        Self { set, questions: 0..questions, hash, fingerprints, slots, lines, asked_for: 0, block }
+        Self { questions: 0..questions, hash, left: Vec::new(), placed: 0, block }
     }
 
-    /// Hashes as many questions as a block takes, and looks up their lines. In short passes, so that the processor sees
-    /// many questions at a time while it waits for the directory. Never inlined where vector instructions are enabled:
-    /// compilers make slow ones of `SipHash`.
+    /// Hashes as many questions as a block takes, looks up their lines, and puts them into the buckets of `block`, until one
+    /// is full.
     #[inline(never)]
-    fn hash(&mut self) {
-        let (set, known) = (self.set, self.fingerprints.len());
+    fn fill<'a>(&mut self, set: &'a Set, block: &mut Block<'a>) {
+        block.fingerprints.clear();
+        block.fingerprints.append(&mut self.left);
         let Range { start, end } = self.questions;
-        self.questions.start = end.min(start + self.block - known);
-        (self.hash)(start..self.questions.start, &mut self.fingerprints);
-        let fingerprints = &self.fingerprints[known..];
-        self.slots.extend(fingerprints.iter().map(|fingerprint| set.slot(set.shard_of(*fingerprint), *fingerprint)));
-        let slots = fingerprints.iter().zip(&self.slots[known..]);
-        self.lines.extend(slots.map(|(fingerprint, slot)| slot.segment().home(Stored::of(*fingerprint))));
-    }
-
-    /// Puts questions into the buckets of `block`, until one is full, and asks for all lines that were not asked for yet.
-    /// False when there are no more questions.
-    #[inline(always)]
-    fn fill(&mut self, block: &mut Block<'a>) -> bool {
-        self.lines[self.asked_for..].iter().for_each(|line| prefetch_far(*line));
-        block.lengths.fill(0);
-        block.first = self.fingerprints.first().map_or(0, |fingerprint| self.set.shard_of(*fingerprint));
-        let mut taken = 0;
-        for (fingerprint, slot) in self.fingerprints.iter().zip(&self.slots) {
-            let shard = self.set.shard_of(*fingerprint);
-            let length = &mut block.lengths[shard];
-            let place = shard << block.bucket_bits | usize::from(*length);
-            block.places[place].write(Question { fingerprint: *fingerprint, slot, index: taken });
-            taken += 1;
-            *length += 1;
-            if *length == 1 << block.bucket_bits {
-                break;
-            }
+        self.questions.start = end.min(start + self.block - block.fingerprints.len());
+        (self.hash)(start..self.questions.start, &mut block.fingerprints);
+        match set.common.kernel {
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Kernel::Avx2(probe) => with_avx2(probe, || block.place(set)),
+            Kernel::Portable(_) => block.place(set),
         }
-        block.questions = block.questions.end..block.questions.end + usize::from(taken);
-        self.fingerprints.drain(..usize::from(taken));
-        self.slots.drain(..usize::from(taken));
-        self.lines.drain(..usize::from(taken));
-        self.asked_for = self.lines.len();
-        taken > 0
+        self.left.extend(block.fingerprints.drain(block.lines.len()..));
+        block.start = self.placed;
+        self.placed += block.lines.len();
     }
 }
 
 impl<'a> Block<'a> {
-    fn new(shards: usize, questions: usize) -> Self {
+    fn new(set: &Set, questions: usize) -> Self {
+        let shards = set.shards.len();
         let most = (BUCKETS_PLACES / shards).max(BUCKET_PLACES_MIN).min(questions.next_power_of_two());
         let bucket_bits = most.ilog2();
-        assert!(shards << bucket_bits <= 1 << u16::BITS, "a place is 16 bits");
         let places = Box::new_uninit_slice(shards << bucket_bits);
-        Self { places, bucket_bits, lengths: vec![0; shards].into_boxed_slice(), first: 0, questions: 0..0 }
-    }
-
-    /// The shards that are asked, with their questions.
-    #[inline]
-    fn runs(&self) -> impl Iterator<Item = (usize, Run<'_>)> {
-        let shards = (self.first..self.lengths.len()).chain(0..self.first);
-        shards.filter(|shard| self.lengths[*shard] > 0).map(|shard| {
-            let first = shard << self.bucket_bits;
-            let places = &self.places[first..first + usize::from(self.lengths[shard])];
-            // SAFETY: `fill` wrote the first `length` places of each bucket, and an initialised question is laid out as
-            // one that may be.
-            let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question<'a>]) };
-            (shard, Run { first, questions })
-        })
-    }
-
-    /// Calls `act` for each shard of `places`, with the questions that stand there.
-    #[inline]
-    fn each_put_off<'b>(
-        &'b self,
-        places: &'b [u16],
-        mut act: impl FnMut(usize, &mut dyn Iterator<Item = (u16, &'b Question<'a>)>),
-    ) {
-        for places in places.chunk_by(|a, b| self.shard_of(*a) == self.shard_of(*b)) {
-            act(self.shard_of(places[0]), &mut places.iter().map(|place| (*place, self.question(*place))));
+        let lengths = vec![0; shards].into_boxed_slice();
+        let versions = vec![Version::default(); shards].into_boxed_slice();
+        let questions = questions.min(BLOCK);
+        let (fingerprints, slots, lines) =
+            (Vec::with_capacity(questions), Vec::with_capacity(questions), Vec::with_capacity(questions));
+        Self {
+            fingerprints,
+            places,
+            bucket_bits,
+            lengths,
+            first: 0,
+            start: 0,
+            lines,
+            slots,
+            asked_for: 0,
+            newest: 0,
+            versions,
         }
     }
 
-    fn shard_of(&self, place: u16) -> usize {
-        usize::from(place) >> self.bucket_bits
+    /// Looks up the lines of all fingerprints, and puts them into the buckets, until one is full.
+    #[inline(always)]
+    fn place(&mut self, set: &'a Set) {
+        self.newest = set.common.generations.era().newest;
+        self.note_versions(set);
+        self.lines.clear();
+        self.asked_for = 0;
+        let (newest, shard_bits) = (self.newest, set.common.shape.shard_bits);
+        self.slots.clear();
+        for fingerprint in &self.fingerprints {
+            let slot = slot_of(&set.roots[shard_of(*fingerprint, shard_bits)], *fingerprint, shard_bits);
+            prefetch(slot);
+            self.slots.push(slot);
+        }
+        self.lines.resize(self.fingerprints.len(), std::ptr::null_mut());
+        for ((line, slot), fingerprint) in self.lines.iter_mut().zip(&self.slots).zip(&self.fingerprints) {
+            *line = slot.line_at_hand(Stored::of(*fingerprint), newest);
+        }
+        self.lengths.fill(0);
+        self.first = self.fingerprints.first().map_or(0, |fingerprint| set.shard_of(*fingerprint));
+        let (places, lengths, bucket_bits) = (&mut *self.places, &mut *self.lengths, self.bucket_bits);
+        let mut placed = self.lines.len();
+        for (index, (fingerprint, line)) in self.fingerprints.iter().zip(&self.lines).enumerate() {
+            let shard = shard_of(*fingerprint, shard_bits);
+            let length = &mut lengths[shard];
+            places[shard << bucket_bits | usize::from(*length)].write(Question::new(*line, index));
+            *length += 1;
+            if *length >> bucket_bits != 0 {
+                placed = index + 1;
+                break;
+            }
+        }
+        self.lines.truncate(placed);
     }
 
-    /// The question at a place that a run named.
-    fn question(&self, place: u16) -> &Question<'a> {
-        // SAFETY: runs name the places that `fill` wrote, and 16 bits are enough for each.
-        unsafe { self.places[usize::from(place)].assume_init_ref() }
+    /// Before lines are looked up: see [`Version`].
+    #[inline]
+    fn note_versions(&mut self, set: &Set) {
+        for (version, now) in self.versions.iter_mut().zip(&set.common.versions) {
+            *version = now.get();
+        }
+    }
+
+    /// Calls `act` for each shard that is asked, with its questions.
+    #[inline]
+    fn each_run(&self, mut act: impl FnMut(usize, Run<'_>)) {
+        for shard in (self.first..self.lengths.len()).chain(0..self.first) {
+            let length = usize::from(self.lengths[shard]);
+            if length > 0 {
+                let first = shard << self.bucket_bits;
+                let places = &self.places[first..first + length];
+                // SAFETY: `place` wrote the first `length` places of each bucket, and an initialised question is laid out as
+                // one that may be.
+                let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question]) };
+                let (newest, version) = (self.newest, self.versions[shard]);
+                act(shard, Run { questions, fingerprints: &self.fingerprints, newest, version });
+            }
+        }
     }
 }
 
+/// Up to so many questions are answered one by one: with twice as many, sorting them by shard pays.
+const FEW: usize = 64;
 /// Questions in a block: their lines stay in the second-level cache.
-const BLOCK: usize = 512;
+const BLOCK: usize = 1024;
 /// Places of all buckets: several times as many as questions, so that they seldom fill before the block does.
 const BUCKETS_PLACES: usize = 4 * BLOCK;
 const BUCKET_PLACES_MIN: usize = 16;
+const _: () = assert!(BLOCK <= 1 << 16, "what is put off is named by 16 bits");
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -6,19 +6,21 @@
 //! therefore spread evenly in their logarithm over one doubling: at any time some shards are just before a split and
 //! others just after, and the memory per id is the same at every size.
 //!
-//! Roots and slots are read without the lock to prefetch the line of a coming question. Such a reader may see an old
-//! directory: that is memory still, as directories live as long as the set, and what it learns is used for nothing else.
+//! Roots and slots are read without the lock to look up the line of a coming question. Such a reader may see an old
+//! directory: that is memory still, as directories live as long as the set. What it learns is used to prefetch, and, when
+//! the shard's [`Version`] is under the lock what it was before, to ask.
 
 use crate::event::Fingerprint;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
+use super::generations::CLEAN_AFTER;
 use super::line::{Line, PATH_BITS, Stored};
 
 /// One root: where its directory is, and how many bits of path it tells apart.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// Address of the first slot, below bit 48; depth above. Written under the shard's lock, released; read for
-    /// prefetching without it, acquired.
+    /// Address of the first slot, below bit 48; depth above. Written under the shard's lock, released; read without it,
+    /// acquired.
     packed: AtomicU64,
 }
 
@@ -26,9 +28,9 @@ pub(super) struct Root {
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(super) struct Slot {
-    /// A [`SegmentRef`]. Written under the shard's lock; read for prefetching without it, relaxed: see the module.
+    /// A [`SegmentRef`]. Written under the shard's lock; read without it, relaxed, as the [`Version`] orders it.
     segment: AtomicU64,
-    /// The generation in which the segment was last cleaned. Only used under the shard's lock.
+    /// The generation in which the segment was last cleaned. As `segment`.
     cleaned: AtomicU64,
 }
 
@@ -80,6 +82,29 @@ impl Root {
     }
 }
 
+/// How often a shard's directories have changed which lines they name, or when these were cleaned.
+///
+/// Whoever reads it, then looks up lines without the shard's lock, and finds it unchanged under the lock, has looked up what is
+/// named now: a change is stored before it is counted, so who sees the count sees the change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Version(u32);
+
+/// A [`Version`] that is kept. Written under the shard's lock, released; read without it, acquired.
+#[derive(Debug, Default)]
+pub(super) struct Versioned(AtomicU32);
+
+impl Versioned {
+    #[inline]
+    pub(super) fn get(&self) -> Version {
+        Version(self.0.load(Ordering::Acquire))
+    }
+
+    /// Counts a change that was stored.
+    pub(super) fn bump(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
 impl Slot {
     pub(super) fn new(segment: SegmentRef, cleaned: u64) -> Self {
         Self { segment: AtomicU64::new(segment.0), cleaned: AtomicU64::new(cleaned) }
@@ -93,6 +118,15 @@ impl Slot {
     #[inline]
     pub(super) fn cleaned(&self) -> u64 {
         self.cleaned.load(Ordering::Relaxed)
+    }
+
+    /// The home line of `stored`, when it has one and that can be asked in generation `newest` without being cleaned first;
+    /// else null.
+    #[inline]
+    pub(super) fn line_at_hand(&self, stored: Stored, newest: u64) -> *mut Line {
+        let segment = self.segment();
+        let is_at_hand = segment.has_lines() & (newest.wrapping_sub(self.cleaned()) <= CLEAN_AFTER);
+        if is_at_hand { segment.home(stored) } else { std::ptr::null_mut() }
     }
 
     pub(super) fn set(&self, segment: SegmentRef, cleaned: u64) {
@@ -157,7 +191,7 @@ impl SegmentRef {
 
     /// The home line of `stored`, for prefetching; nonsense when there are no lines.
     #[inline]
-    pub(super) fn home(self, stored: Stored) -> *const Line {
+    pub(super) fn home(self, stored: Stored) -> *mut Line {
         self.lines().wrapping_add(stored.home(self.class()))
     }
 }
@@ -186,7 +220,7 @@ pub(super) fn span(path: u32, depth: u32) -> (u32, u32) {
     (first, first + width)
 }
 
-const ADDRESS_BITS: u32 = 48;
+pub(super) const ADDRESS_BITS: u32 = 48;
 const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
 /// A chunk is aligned to 128 bytes at least, so its low bits are free.
 const CLASS_MASK: u64 = 0xF;

@@ -189,6 +189,7 @@ impl Held<'_> {
         for slot in &slots[(first >> shift) as usize..(behind >> shift) as usize] {
             slot.set(segment, cleaned);
         }
+        self.version.bump();
     }
 
     fn double_directory(&mut self, root: usize) -> Result<(), NoMemory> {
@@ -197,6 +198,7 @@ impl Held<'_> {
         let slots: Arc<[Slot]> =
             old.iter().flat_map(|slot| [0; 2].map(|_| Slot::new(slot.segment(), slot.cleaned()))).collect();
         self.roots[root].replace(&slots);
+        self.version.bump();
         self.core.directories.push(slots);
         Ok(())
     }

@@ -45,7 +45,7 @@ use crossbeam::utils::CachePadded;
 use crate::event::Fingerprint;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
-use directory::{Root, Slot, root_of};
+use directory::{Root, Slot, Versioned, root_of};
 use generations::{Generations, Moment, Resolved};
 use line::Stored;
 use memory::Memory;
@@ -116,13 +116,16 @@ impl Set {
             .unzip();
         let shard_bytes = shards.iter().map(|shard| shard.bytes()).sum::<usize>();
         let roots_bytes = roots.iter().map(|roots| size_of_val(roots) + size_of_val(&**roots)).sum::<usize>();
-        let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + shard_bytes + roots_bytes;
+        let versions: Box<[Versioned]> = (0..count).map(|_| Versioned::default()).collect();
+        let tables = shard_bytes + roots_bytes + size_of_val(&*versions);
+        let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + tables;
         let roots_count = roots.iter().map(|roots| roots.len()).sum();
         let memory = Memory::new(config.memory_bytes_max, overhead, roots_count).ok_or(TooLittleMemory)?;
         let kernel = probe::Kernel::detect();
         let common = Shared {
             generations,
             memory: Mutex::new(memory),
+            versions,
             shape,
             extend: config.extend,
             kernel,
@@ -190,12 +193,19 @@ impl Set {
         prefetch(slot.segment().home(stored));
         prefetch(slot.segment().other(stored));
         self.common.generations.observe_clock(now);
+        self.ask_at(probe, slot, fingerprint, act)
+    }
+
+    /// Processing time: answers for one fingerprint, whose slot was `slot` at some time.
+    #[inline(always)]
+    fn ask_at<P: Probe>(&self, probe: P, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
+        let shard = self.shard_of(fingerprint);
         let mut core = self.shards[shard].lock();
         let answer = match core.ask(probe, &self.common, slot, fingerprint, act) {
             Some(answer) => answer,
             None => {
                 let mut held = self.held(shard, core);
-                let answer = held.ask(slot, fingerprint, act);
+                let answer = held.ask(fingerprint, act);
                 core = held.core;
                 answer
             }
@@ -316,7 +326,8 @@ impl Set {
 
     #[inline]
     fn held<'a>(&'a self, shard: usize, core: MutexGuard<'a, Core>) -> Held<'a> {
-        let mut held = Held { roots: &self.roots[shard], core, common: &self.common };
+        let (roots, version) = (&self.roots[shard], &self.common.versions[shard]);
+        let mut held = Held { roots, version, core, common: &self.common };
         held.catch_up();
         held
     }
@@ -324,14 +335,25 @@ impl Set {
     /// Where the segment of `fingerprint` is named, as far as can be told without the lock.
     #[inline]
     fn slot(&self, shard: usize, fingerprint: Fingerprint) -> &Slot {
-        let roots = &self.roots[shard];
-        roots[root_of(fingerprint, self.common.shape.shard_bits, roots.len())].slot(Stored::of(fingerprint))
+        slot_of(&self.roots[shard], fingerprint, self.common.shape.shard_bits)
     }
 
     #[inline]
     pub(crate) fn shard_of(&self, fingerprint: Fingerprint) -> usize {
-        (fingerprint.high() >> 1 >> (63 - self.common.shape.shard_bits)) as usize
+        shard_of(fingerprint, self.common.shape.shard_bits)
     }
+}
+
+/// The shard of `fingerprint` among `1 << shard_bits`.
+#[inline]
+fn shard_of(fingerprint: Fingerprint, shard_bits: u32) -> usize {
+    (fingerprint.high() >> 1 >> (63 - shard_bits)) as usize
+}
+
+/// Where the segment of `fingerprint` is named among the roots of its shard.
+#[inline]
+fn slot_of(roots: &[Root], fingerprint: Fingerprint, shard_bits: u32) -> &Slot {
+    roots[root_of(fingerprint, shard_bits, roots.len())].slot(Stored::of(fingerprint))
 }
 
 impl Tally {

@@ -5,10 +5,12 @@
 //! it would not be seen here, but by Miri and by the threads of `tests/set_promises.rs`), prefetching (it has no effect that
 //! a program can see), and the housekeeping thread (it uses the same lock as any question).
 
+use std::ops::Range;
+
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Act, Answer, Changes, Config, Limits, Set, Shape, When};
+use super::{Act, Answer, Changes, Config, Limits, Set, Shape, Times, When};
 use crate::event::Fingerprint;
 
 const WINDOW: i64 = 64_000;
@@ -60,6 +62,30 @@ fn loom_a_slot_found_before_the_directory_doubled_is_not_trusted() {
         for n in 0..12 {
             assert_eq!(observe(&set, n, 0), Answer::Seen, "id {n}");
         }
+    });
+}
+
+/// The lines of a batch are looked up without the lock, and the other thread splits the segment meanwhile.
+#[test]
+fn loom_lines_looked_up_before_a_split_are_not_asked() {
+    loom::model(|| {
+        let set = set(u64::MAX);
+        for n in 0..10 {
+            assert_eq!(observe(&set, n, 0), Answer::New);
+        }
+        let batch = |set: &Set| {
+            let mut answers = Vec::new();
+            let hash = |range: Range<usize>, out: &mut Vec<_>| out.extend(range.map(|n| id([3, 12, 13, 14][n])));
+            set.ask_batch(4, hash, Times::Now(0), Act::Observe, |some| answers.extend_from_slice(some));
+            answers
+        };
+        let (answers, answer) = both(&set, batch, |set| vec![observe(set, 11, 0)]);
+        assert_eq!(answers, [Answer::Seen, Answer::New, Answer::New, Answer::New]);
+        assert_eq!(answer, [Answer::New]);
+        for n in (0..10).chain(11..15) {
+            assert_eq!(observe(&set, n, 0), Answer::Seen, "id {n}");
+        }
+        assert_eq!(set.tally().live, 14);
     });
 }
 

@@ -2,18 +2,50 @@
 
 use crate::event::Fingerprint;
 
-use super::directory::Slot;
+use super::batch::{Lines, Question, Run};
 use super::generations::Moment;
 use super::line::{Mark, State, Stored};
+use super::prefetch_far;
 use super::shard::{Answer, Held};
 
 impl Held<'_> {
-    /// Processing time: marks a reserved id as seen. `slot` was its slot at some time.
+    /// Processing time: marks the reserved ids of a run as seen that stand in their home lines, and puts off the others.
+    pub(super) fn commit_run(&mut self, run: Run<'_>, put_off: &mut Vec<u16>, ahead: &mut Lines<'_>) {
+        let index_of = |question: &Question| question.index() as u16;
+        let room = self.core.room_at_hand(self.common, State::Seen);
+        if self.common.limits_ids() || room < run.questions.len() as u64 || !self.is_named_still(&run) {
+            put_off.extend(run.questions.iter().map(index_of));
+            return;
+        }
+        let seen = Mark::new(State::Seen, self.core.era.newest);
+        let mut committed = 0;
+        for question in run.questions {
+            if let Some(line) = ahead.next() {
+                prefetch_far(*line);
+            }
+            let stored = Stored::of(run.fingerprints[question.index()]);
+            // SAFETY: the shard is held, and its slots still name the line; null when they did not.
+            let line = unsafe { question.line().as_mut() };
+            let place =
+                line.as_ref().and_then(|line| line.slot_of(stored).filter(|slot| line.mark(*slot).is_pending()));
+            match (line, place) {
+                (Some(line), Some(slot)) => {
+                    line.set_mark(slot, seen);
+                    committed += 1;
+                }
+                _ => put_off.push(index_of(question)),
+            }
+        }
+        self.core.pending -= committed;
+        self.core.count_seen(self.common, committed);
+    }
+
+    /// Processing time: marks a reserved id as seen.
     #[inline]
-    pub(super) fn commit_at(&mut self, slot: &Slot, fingerprint: Fingerprint) {
+    pub(super) fn commit_at(&mut self, fingerprint: Fingerprint) {
         let stored = Stored::of(fingerprint);
         let newest = self.core.era.newest;
-        let segment = self.segment_at(slot, self.root(fingerprint), stored);
+        let segment = self.segment_named(self.root(fingerprint), stored);
         if !segment.has_lines() || self.common.limits_ids() || !self.has_room_at_hand(State::Seen) {
             self.commit(fingerprint, None);
             return;

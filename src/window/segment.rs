@@ -131,12 +131,6 @@ impl<'a> Segment<'a> {
         here.matches(stored).find(|slot| accept(here.mark(*slot))).map(|slot| Place { line, slot })
     }
 
-    /// The other line of `stored`, for prefetching.
-    #[inline]
-    pub(super) fn other(&self, stored: Stored) -> *const Line {
-        self.lines.as_ptr().wrapping_add(stored.other(self.class))
-    }
-
     #[inline]
     pub(super) fn mark(&self, place: Place) -> Mark {
         self.lines[place.line].mark(place.slot)

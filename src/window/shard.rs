@@ -12,7 +12,7 @@ use crate::event::Fingerprint;
 use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 use super::changes::Changes;
-use super::directory::{Root, SegmentRef, Slot, root_of, roots_of_shard};
+use super::directory::{Root, SegmentRef, Slot, Versioned, root_of, roots_of_shard};
 use super::generations::{CLEAN_AFTER, Generations, Taken};
 use super::line::{State, Stored};
 use super::memory::Memory;
@@ -24,6 +24,8 @@ use super::segment::{Era, Segment};
 pub(super) struct Shared {
     pub(super) generations: Generations,
     pub(super) memory: Mutex<Memory>,
+    /// By shard.
+    pub(super) versions: Box<[Versioned]>,
     pub(super) shape: Shape,
     /// Whether a repeat makes its ID count from now on.
     pub(super) extend: bool,
@@ -185,6 +187,7 @@ impl Shard {
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     pub(super) roots: &'a [Root],
+    pub(super) version: &'a Versioned,
     pub(super) core: MutexGuard<'a, Core>,
     pub(super) common: &'a Shared,
 }
@@ -245,30 +248,24 @@ impl Held<'_> {
         root_of(fingerprint, self.common.shape.shard_bits, self.roots.len())
     }
 
+    #[inline]
+    pub(super) fn slot(&self, fingerprint: Fingerprint) -> &Slot {
+        self.roots[self.root(fingerprint)].slot(Stored::of(fingerprint))
+    }
+
     /// The segment of `stored`, clean enough that every tag in it can be told. `None` while it has no memory.
     pub(super) fn segment(&mut self, root: usize, stored: Stored) -> Option<Segment<'_>> {
-        let segment = self.segment_at(self.roots[root].slot(stored), root, stored);
+        let segment = self.segment_named(root, stored);
         segment.has_lines().then(|| self.open(segment))
     }
 
-    /// Names the segment of `stored`, clean enough that every tag in it can be told. `slot` was found before the lock
-    /// was taken: it may be of an old directory by now.
+    /// Names the segment of `stored`, clean enough that every tag in it can be told.
     #[inline]
-    pub(super) fn segment_at(&mut self, slot: &Slot, root: usize, stored: Stored) -> SegmentRef {
-        let segment = slot.segment();
-        if segment.has_lines() && self.core.era.newest - slot.cleaned() <= CLEAN_AFTER {
-            return segment;
-        }
-        self.segment_again(root, stored)
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub(super) fn segment_again(&mut self, root: usize, stored: Stored) -> SegmentRef {
+    pub(super) fn segment_named(&mut self, root: usize, stored: Stored) -> SegmentRef {
         let slot = self.roots[root].slot(stored);
-        let segment = slot.segment();
-        if segment.has_lines() && self.core.era.newest - slot.cleaned() > CLEAN_AFTER {
-            self.clean(root, segment, slot.cleaned(), stored.c);
+        let (segment, cleaned) = (slot.segment(), slot.cleaned());
+        if segment.has_lines() && self.core.era.newest - cleaned > CLEAN_AFTER {
+            self.clean(root, segment, cleaned, stored.c);
         }
         segment
     }
