@@ -16,12 +16,16 @@ pub(super) struct Kept {
     times: BTreeMap<(bool, Box<[u8]>), Place>,
     /// Of all names and positions.
     bytes: usize,
+    /// How many positions were recorded.
+    recorded: u64,
 }
 
 /// Where a position stands.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     time: i64,
+    /// How many were recorded before it. One that is only appended again keeps this.
+    order: u64,
     bytes: usize,
 }
 
@@ -32,16 +36,21 @@ impl Kept {
 
     /// Takes a position as it was replayed.
     pub(super) fn restore(&mut self, kind: Kind, name: &[u8], position: &[u8], time: i64) {
-        if kind == Kind::Source {
+        let is_source = kind == Kind::Source;
+        let known = if is_source { self.progress.source(name) } else { self.progress.sink(name) };
+        let is_same = known == Some(position);
+        if is_source {
             self.progress.set_source(name, position);
         } else {
             self.progress.set_sink(name, position);
         }
-        let bytes = name.len() + position.len();
-        let before = self.times.insert((kind == Kind::Source, name.into()), Place { time, bytes });
-        self.bytes = self.bytes + bytes - before.map_or(0, |before| before.bytes);
+        let (bytes, order) = (name.len() + position.len(), self.recorded);
+        self.recorded += 1;
+        let place = self.times.entry((is_source, name.into())).or_insert(Place { time, order, bytes: 0 });
+        self.bytes = self.bytes + bytes - place.bytes;
+        *place = Place { time, order: if is_same { place.order } else { order }, bytes };
         while self.times.len() > NAMES_MAX || self.bytes > BYTES_MAX && self.times.len() > 1 {
-            let Some((oldest, place)) = self.times.iter().min_by_key(|(_, place)| place.time) else { return };
+            let Some((oldest, place)) = self.times.iter().min_by_key(|(_, place)| place.order) else { return };
             let (oldest, bytes) = (oldest.clone(), place.bytes);
             self.times.remove(&oldest);
             self.bytes -= bytes;
@@ -91,6 +100,22 @@ mod tests {
         assert_eq!(kept.progress().sources().count(), NAMES_MAX);
         assert_eq!(kept.progress().source(0_usize.to_le_bytes()), None);
         assert!(kept.progress().source(1_usize.to_le_bytes()).is_some());
+    }
+
+    /// Whatever its name: what was recorded in the same instant is told apart by order, and what is appended again for its
+    /// segment's sake is no younger for that.
+    #[test]
+    fn the_one_recorded_last_is_kept() {
+        let mut kept = Kept::default();
+        for n in (0..NAMES_MAX).rev() {
+            kept.restore(Kind::Source, &n.to_be_bytes(), b"1", 7);
+        }
+        let first = NAMES_MAX - 1;
+        kept.restore(Kind::Source, &first.to_be_bytes(), b"1", 8);
+        kept.restore(Kind::Source, b"", b"1", 8);
+        assert_eq!(kept.progress().source(b""), Some(&b"1"[..]));
+        assert_eq!(kept.progress().source(first.to_be_bytes()), None);
+        assert_eq!(kept.progress().sources().count(), NAMES_MAX);
     }
 
     #[test]
