@@ -2,7 +2,7 @@
 
 use crate::event::Fingerprint;
 
-use super::batch::{Lines, Question, Run};
+use super::block::{Lines, Question, Run};
 use super::directory::{SegmentRef, Slot};
 use super::generations::{CLEAN_AFTER, Moment};
 use super::line::{Entry, Mark, Stored};

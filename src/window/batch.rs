@@ -5,20 +5,20 @@
 //! worked off, and with each question one line of the next block is asked for, so that lines arrive while the processor
 //! computes. What needs a second line is put off until all buckets are through, and that line has come.
 //!
-//! A line that was looked up without the lock is asked only if the shard's [`Version`] is still what it was before. Else its
-//! directory may name another line by now, and the whole bucket is put off, to be looked up again under the lock.
+//! A line that was looked up without the lock is asked only if the shard's [`Version`](super::directory::Version) is still
+//! what it was before. Else its directory may name another line by now, and the whole bucket is put off, to be looked up
+//! again under the lock. The blocks themselves are in [`block`](super::block).
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::directory::{ADDRESS_BITS, Slot, Version};
+use super::block::{BLOCK, Block};
 use super::generations::Moment;
-use super::line::{Line, Stored};
+use super::line::Stored;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Kernel, Probe};
 use super::shard::{Act, Answer, Held};
-use super::{Set, When, prefetch, prefetch_far, shard_of, slot_of};
+use super::{Set, When, prefetch};
 use crate::event::Fingerprint;
 use crate::time::Timestamp;
 
@@ -29,61 +29,6 @@ pub(crate) enum Times<'a> {
     Now(i64),
     /// One for each, and the present.
     Each { times: &'a [Timestamp], clock: i64 },
-}
-
-/// A block of questions by shard, each bucket in the order in which they were asked.
-struct Block<'a> {
-    fingerprints: Vec<Fingerprint>,
-    /// The buckets one after the other, each of `1 << bucket_bits` places.
-    places: Box<[MaybeUninit<Question>]>,
-    bucket_bits: u32,
-    /// How many places of each bucket are filled.
-    lengths: Box<[u16]>,
-    /// The shard that is asked first: a random one, so that threads do not follow each other from lock to lock.
-    first: usize,
-    /// How many questions came before this block.
-    start: usize,
-    /// The lines of all questions, in the order in which they were asked, and how many of them were asked for.
-    lines: Vec<*mut Line>,
-    /// Where their segments are named.
-    slots: Vec<&'a Slot>,
-    asked_for: usize,
-    /// What the lines were looked up in: the newest generation, and by shard.
-    newest: u64,
-    versions: Box<[Version]>,
-}
-
-/// A question whose line is on its way: which one of the block it is, above the address of its home line, as it was before
-/// the lock was taken. The address is zero when it has none, or one that must be cleaned first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Question(u64);
-
-impl Question {
-    #[inline]
-    fn new(line: *mut Line, index: usize) -> Self {
-        Self(line.expose_provenance() as u64 | (index as u64) << ADDRESS_BITS)
-    }
-
-    #[inline]
-    pub(super) fn index(self) -> usize {
-        (self.0 >> ADDRESS_BITS) as usize
-    }
-
-    #[inline]
-    pub(super) fn line(self) -> *mut Line {
-        std::ptr::with_exposed_provenance_mut((self.0 & ((1 << ADDRESS_BITS) - 1)) as usize)
-    }
-}
-
-/// The questions of a block that concern one shard.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Run<'a> {
-    pub(super) questions: &'a [Question],
-    /// Of all questions of the block.
-    pub(super) fingerprints: &'a [Fingerprint],
-    /// What their lines were looked up in.
-    pub(super) newest: u64,
-    pub(super) version: Version,
 }
 
 impl Set {
@@ -259,28 +204,6 @@ impl Set {
         });
     }
 
-    /// Calls `act` for each block of questions, with the lines of the next one, which it may ask for meanwhile.
-    #[inline(always)]
-    fn each_block<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)>(
-        &self,
-        questions: usize,
-        hash: F,
-        mut act: impl FnMut(&Block<'_>, &mut Lines<'_>),
-    ) {
-        let mut coming = Coming::new(questions, hash);
-        let mut block = Block::new(self, questions);
-        let mut next = Block::new(self, questions);
-        coming.fill(self, &mut block);
-        while !block.lines.is_empty() {
-            block.lines[block.asked_for..].iter().for_each(|line| prefetch_far(*line));
-            coming.fill(self, &mut next);
-            let mut ahead = next.lines.iter();
-            act(&block, &mut ahead);
-            next.asked_for = next.lines.len() - ahead.len();
-            std::mem::swap(&mut block, &mut next);
-        }
-    }
-
     /// Calls `act` for each shard of the questions that were put off, holding it, with those that concern it.
     #[inline]
     fn each_put_off(&self, block: &Block<'_>, put_off: &[u16], mut act: impl FnMut(&mut Held<'_>, &[u16])) {
@@ -291,143 +214,8 @@ impl Set {
     }
 }
 
-/// Lines that will be wanted.
-pub(super) type Lines<'a> = std::slice::Iter<'a, *mut Line>;
-
-/// Questions that are not in a block yet.
-struct Coming<F> {
-    /// Those that are not hashed yet.
-    questions: Range<usize>,
-    hash: F,
-    /// Those that were hashed, and for which the last block had no place.
-    left: Vec<Fingerprint>,
-    /// How many were put into blocks.
-    placed: usize,
-    /// Questions in a block: all blocks of a batch are of about one size.
-    block: usize,
-}
-
-impl<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<F> {
-    fn new(questions: usize, hash: F) -> Self {
-        let block = questions.div_ceil(questions.div_ceil(BLOCK).max(1));
-        Self { questions: 0..questions, hash, left: Vec::new(), placed: 0, block }
-    }
-
-    /// Hashes as many questions as a block takes, looks up their lines, and puts them into the buckets of `block`, until one
-    /// is full.
-    #[inline(never)]
-    fn fill<'a>(&mut self, set: &'a Set, block: &mut Block<'a>) {
-        block.fingerprints.clear();
-        block.fingerprints.append(&mut self.left);
-        let Range { start, end } = self.questions;
-        self.questions.start = end.min(start + self.block - block.fingerprints.len());
-        (self.hash)(start..self.questions.start, &mut block.fingerprints);
-        match set.common.kernel {
-            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-            Kernel::Avx2(probe) => with_avx2(probe, || block.place(set)),
-            Kernel::Portable(_) => block.place(set),
-        }
-        self.left.extend(block.fingerprints.drain(block.lines.len()..));
-        block.start = self.placed;
-        self.placed += block.lines.len();
-    }
-}
-
-impl<'a> Block<'a> {
-    fn new(set: &Set, questions: usize) -> Self {
-        let shards = set.shards.len();
-        let most = (BUCKETS_PLACES / shards).max(BUCKET_PLACES_MIN).min(questions.next_power_of_two());
-        let bucket_bits = most.ilog2();
-        let places = Box::new_uninit_slice(shards << bucket_bits);
-        let lengths = vec![0; shards].into_boxed_slice();
-        let versions = vec![Version::default(); shards].into_boxed_slice();
-        let questions = questions.min(BLOCK);
-        let (fingerprints, slots, lines) =
-            (Vec::with_capacity(questions), Vec::with_capacity(questions), Vec::with_capacity(questions));
-        Self {
-            fingerprints,
-            places,
-            bucket_bits,
-            lengths,
-            first: 0,
-            start: 0,
-            lines,
-            slots,
-            asked_for: 0,
-            newest: 0,
-            versions,
-        }
-    }
-
-    /// Looks up the lines of all fingerprints, and puts them into the buckets, until one is full.
-    #[inline(always)]
-    fn place(&mut self, set: &'a Set) {
-        self.newest = set.common.generations.era().newest;
-        self.note_versions(set);
-        self.lines.clear();
-        self.asked_for = 0;
-        let (newest, shard_bits) = (self.newest, set.common.shape.shard_bits);
-        self.slots.clear();
-        for fingerprint in &self.fingerprints {
-            let slot = slot_of(&set.roots[shard_of(*fingerprint, shard_bits)], *fingerprint, shard_bits);
-            prefetch(slot);
-            self.slots.push(slot);
-        }
-        self.lines.resize(self.fingerprints.len(), std::ptr::null_mut());
-        for ((line, slot), fingerprint) in self.lines.iter_mut().zip(&self.slots).zip(&self.fingerprints) {
-            *line = slot.line_at_hand(Stored::of(*fingerprint), newest);
-        }
-        self.lengths.fill(0);
-        self.first = self.fingerprints.first().map_or(0, |fingerprint| set.shard_of(*fingerprint));
-        let (places, lengths, bucket_bits) = (&mut *self.places, &mut *self.lengths, self.bucket_bits);
-        let mut placed = self.lines.len();
-        for (index, (fingerprint, line)) in self.fingerprints.iter().zip(&self.lines).enumerate() {
-            let shard = shard_of(*fingerprint, shard_bits);
-            let length = &mut lengths[shard];
-            places[shard << bucket_bits | usize::from(*length)].write(Question::new(*line, index));
-            *length += 1;
-            if *length >> bucket_bits != 0 {
-                placed = index + 1;
-                break;
-            }
-        }
-        self.lines.truncate(placed);
-    }
-
-    /// Before lines are looked up: see [`Version`].
-    #[inline]
-    fn note_versions(&mut self, set: &Set) {
-        for (version, now) in self.versions.iter_mut().zip(&set.common.versions) {
-            *version = now.get();
-        }
-    }
-
-    /// Calls `act` for each shard that is asked, with its questions.
-    #[inline]
-    fn each_run(&self, mut act: impl FnMut(usize, Run<'_>)) {
-        for shard in (self.first..self.lengths.len()).chain(0..self.first) {
-            let length = usize::from(self.lengths[shard]);
-            if length > 0 {
-                let first = shard << self.bucket_bits;
-                let places = &self.places[first..first + length];
-                // SAFETY: `place` wrote the first `length` places of each bucket, and an initialised question is laid out as
-                // one that may be.
-                let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question]) };
-                let (newest, version) = (self.newest, self.versions[shard]);
-                act(shard, Run { questions, fingerprints: &self.fingerprints, newest, version });
-            }
-        }
-    }
-}
-
 /// Up to so many questions are answered one by one: with twice as many, sorting them by shard pays.
 const FEW: usize = 64;
-/// Questions in a block: their lines stay in the second-level cache.
-const BLOCK: usize = 1024;
-/// Places of all buckets: several times as many as questions, so that they seldom fill before the block does.
-const BUCKETS_PLACES: usize = 4 * BLOCK;
-const BUCKET_PLACES_MIN: usize = 16;
-const _: () = assert!(BLOCK <= 1 << 16, "what is put off is named by 16 bits");
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -10,7 +10,7 @@
 //! - [`growth`]: segments grow, split, are cleaned and shrink, one at a time.
 //! - [`generations`]: what is remembered, by time and by limits.
 //! - [`memory`]: arenas that are given back whole.
-//! - [`batch`]: many questions at once, so that their cache misses overlap.
+//! - [`batch`], [`block`]: many questions at once, so that their cache misses overlap.
 //! - [`changes`]: what a log is to be told, and how a set is filled from one.
 //!
 //! # How sure an answer is
@@ -24,6 +24,7 @@
 
 mod ask;
 mod batch;
+mod block;
 mod changes;
 mod directory;
 mod generations;

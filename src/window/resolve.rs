@@ -2,7 +2,7 @@
 
 use crate::event::Fingerprint;
 
-use super::batch::{Lines, Question, Run};
+use super::block::{Lines, Question, Run};
 use super::generations::Moment;
 use super::line::{Mark, State, Stored};
 use super::prefetch_far;
