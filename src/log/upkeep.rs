@@ -81,8 +81,13 @@ impl Log {
             }
             self.check_poison()?;
             let (newest, synced) = (writer.newest(), self.synced.load(Ordering::Acquire));
-            let result = writer.append(newest, synced, Body::empty());
-            result.map_err(|error| self.poison("write", &header::name(writer.active_number()), &error))?
+            match writer.append(newest, synced, Body::empty()) {
+                // The segment stays until there is.
+                Err(error) if writer.lacks_room(&error) => return Ok(()),
+                appended => {
+                    appended.map_err(|error| self.poison("write", &header::name(writer.active_number()), &error))?
+                }
+            }
         };
         self.wait_synced(sequence)
     }

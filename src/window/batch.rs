@@ -62,7 +62,7 @@ impl Set {
                 }
             }
             Times::Each { times, clock } if self.common.generations.limits().lateness.is_some() => {
-                self.ask_events(questions, hash, times, clock, act, take);
+                self.ask_events(questions, hash, times, clock, act, |answers, _| take(answers));
             }
             Times::Each { times, .. } => {
                 let mut fingerprints = Vec::new();
@@ -106,6 +106,7 @@ impl Set {
             block.each_run(|shard, run| {
                 self.hold(shard).ask_run(run, act, &mut answers, &mut put_off, ahead);
             });
+            put_off.extend_from_slice(&block.spilled);
             self.each_put_off(block, &put_off, |held, indices| {
                 held.ask_put_off(&block.fingerprints, indices, act, &mut answers, &mut left);
             });
@@ -121,21 +122,22 @@ impl Set {
         });
     }
 
-    /// Event time: a portion ends before an event that makes the set forget, as the ones before it may still ask for what
-    /// is forgotten then.
-    fn ask_events(
+    /// Event time: the same, with the times that new ones were recorded at: an event too far ahead to be believed is recorded
+    /// at an earlier time than its own. A portion ends before an event that makes the set forget, as the ones before it may
+    /// still ask for what is forgotten then.
+    pub(crate) fn ask_events(
         &self,
         questions: usize,
         mut hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         times: &[Timestamp],
         clock: i64,
         act: Act,
-        mut take: impl FnMut(&[Answer]),
+        mut take: impl FnMut(&[Answer], &[i64]),
     ) {
         let times = &times[..questions.min(times.len())];
         let mut start = 0;
         let mut moments: Vec<Result<Moment, Answer>> = Vec::with_capacity(BLOCK.min(times.len()));
-        let mut answers = Vec::new();
+        let (mut answers, mut recorded) = (Vec::new(), Vec::new());
         while start < times.len() {
             moments.clear();
             for time in times[start..].iter().take(BLOCK).map(|time| time.as_nanos()) {
@@ -154,7 +156,9 @@ impl Set {
                     answers[index] = given.unwrap_or_else(|unjudged| unjudged);
                 },
             );
-            take(&answers);
+            recorded.clear();
+            recorded.extend(moments.iter().map(|moment| moment.map_or(i64::MIN, |moment| moment.time)));
+            take(&answers, &recorded);
             start += moments.len();
         }
     }
@@ -164,10 +168,15 @@ impl Set {
         match times {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
+                if fingerprints.len() <= FEW {
+                    let commit = |fingerprint: &Fingerprint| self.hold_for(*fingerprint).commit_at(*fingerprint);
+                    return fingerprints.iter().for_each(commit);
+                }
                 let mut put_off = Vec::new();
                 let hash = |range, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
                 self.each_block(fingerprints.len(), hash, |block, ahead| {
                     block.each_run(|shard, run| self.hold(shard).commit_run(run, &mut put_off, ahead));
+                    put_off.extend_from_slice(&block.spilled);
                     self.each_put_off(block, &put_off, |held, indices| {
                         indices.iter().for_each(|index| held.commit_at(block.fingerprints[usize::from(*index)]));
                     });
@@ -199,6 +208,11 @@ impl Set {
                 for question in run.questions {
                     let index = question.index();
                     act(&mut held, block.start + index, block.fingerprints[index]);
+                }
+            });
+            self.each_put_off(block, &block.spilled, |held, indices| {
+                for index in indices.iter().map(|index| usize::from(*index)) {
+                    act(held, block.start + index, block.fingerprints[index]);
                 }
             });
         });
@@ -242,6 +256,36 @@ mod tests {
         let hash = |range: Range<usize>, out: &mut Vec<_>| out.extend(ids[range].iter().map(|n| id(*n)));
         set.ask_batch(ids.len(), hash, Times::Now(now), act, |some| answers.extend_from_slice(some));
         answers
+    }
+
+    /// Of 256 shards each has a small bucket, and most questions concern one of them.
+    #[test]
+    fn what_spills_is_answered_in_order() {
+        let limits = Limits {
+            window: WINDOW,
+            lateness: None,
+            max_future: 0,
+            max_ids: u64::MAX,
+            generation_ids: u64::MAX,
+            evict: true,
+        };
+        let shape = Shape { shard_bits: 8, roots: 1, class_max: 2 };
+        let config =
+            Config { limits, extend: false, gathers: false, expected_ids: 0, memory_bytes_max: usize::MAX, shape };
+        let set = Set::new(&config).unwrap();
+        // The first is new in each batch, and one in three is the same.
+        for round in 0..6_u64 {
+            let ids: Vec<u64> = (0..3_000).map(|n| round * 10_000 + if n % 3 == 0 { 0 } else { n }).collect();
+            let act = [Act::Observe, Act::Reserve][round as usize % 2];
+            let again = [Answer::Seen, Answer::InFlight][round as usize % 2];
+            for (index, answer) in ask_together(&set, &ids, 0, act).into_iter().enumerate() {
+                assert_eq!(answer, if index > 0 && index % 3 == 0 { again } else { Answer::New }, "{index}");
+            }
+            let fingerprints: Vec<_> = ids.iter().map(|n| id(*n)).collect();
+            set.commit_batch(&fingerprints, Times::Now(0));
+            assert_eq!(set.tally().pending, 0);
+            assert!(ask_together(&set, &ids, 0, act).iter().all(|answer| *answer == Answer::Seen));
+        }
     }
 
     /// Random ids, few enough that each is asked about several times in a batch and is often expired or pending.

@@ -19,6 +19,8 @@ pub(super) struct Block<'a> {
     bucket_bits: u32,
     /// How many places of each bucket are filled.
     lengths: Box<[u16]>,
+    /// Those whose bucket was full, by shard, in order: they are asked after all others.
+    pub(super) spilled: Vec<u16>,
     /// The shard that is asked first: a random one, so that threads do not follow each other from lock to lock.
     first: usize,
     /// How many questions came before this block.
@@ -95,13 +97,8 @@ impl Set {
 
 /// Questions that are not in a block yet.
 struct Coming<F> {
-    /// Those that are not hashed yet.
     questions: Range<usize>,
     hash: F,
-    /// Those that were hashed, and for which the last block had no place.
-    left: Vec<Fingerprint>,
-    /// How many were put into blocks.
-    placed: usize,
     /// Questions in a block: all blocks of a batch are of about one size.
     block: usize,
 }
@@ -109,26 +106,23 @@ struct Coming<F> {
 impl<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<F> {
     fn new(questions: usize, hash: F) -> Self {
         let block = questions.div_ceil(questions.div_ceil(BLOCK).max(1));
-        Self { questions: 0..questions, hash, left: Vec::new(), placed: 0, block }
+        Self { questions: 0..questions, hash, block }
     }
 
-    /// Hashes as many questions as a block takes, looks up their lines, and puts them into the buckets of `block`, until one
-    /// is full.
+    /// Hashes as many questions as a block takes, looks up their lines, and puts them into the buckets of `block`.
     #[inline(never)]
     fn fill<'a>(&mut self, set: &'a Set, block: &mut Block<'a>) {
-        block.fingerprints.clear();
-        block.fingerprints.append(&mut self.left);
         let Range { start, end } = self.questions;
-        self.questions.start = end.min(start + self.block - block.fingerprints.len());
+        self.questions.start = end.min(start + self.block);
+        block.start = start;
+        block.fingerprints.clear();
         (self.hash)(start..self.questions.start, &mut block.fingerprints);
         match set.common.kernel {
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
             Kernel::Avx2(probe) => with_avx2(probe, || block.place(set)),
             Kernel::Portable(_) => block.place(set),
         }
-        self.left.extend(block.fingerprints.drain(block.lines.len()..));
-        block.start = self.placed;
-        self.placed += block.lines.len();
+        block.spilled.sort_by_key(|index| set.shard_of(block.fingerprints[usize::from(*index)]));
     }
 }
 
@@ -148,6 +142,7 @@ impl<'a> Block<'a> {
             places,
             bucket_bits,
             lengths,
+            spilled: Vec::new(),
             first: 0,
             start: 0,
             lines,
@@ -158,7 +153,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Looks up the lines of all fingerprints, and puts them into the buckets, until one is full.
+    /// Looks up the lines of all fingerprints, and puts them into the buckets.
     #[inline(always)]
     fn place(&mut self, set: &'a Set) {
         self.newest = set.common.generations.era().newest;
@@ -179,18 +174,17 @@ impl<'a> Block<'a> {
         self.lengths.fill(0);
         self.first = self.fingerprints.first().map_or(0, |fingerprint| set.shard_of(*fingerprint));
         let (places, lengths, bucket_bits) = (&mut *self.places, &mut *self.lengths, self.bucket_bits);
-        let mut placed = self.lines.len();
+        self.spilled.clear();
         for (index, (fingerprint, line)) in self.fingerprints.iter().zip(&self.lines).enumerate() {
             let shard = shard_of(*fingerprint, shard_bits);
             let length = &mut lengths[shard];
-            places[shard << bucket_bits | usize::from(*length)].write(Question::new(*line, index));
-            *length += 1;
-            if *length >> bucket_bits != 0 {
-                placed = index + 1;
-                break;
+            if *length >> bucket_bits == 0 {
+                places[shard << bucket_bits | usize::from(*length)].write(Question::new(*line, index));
+                *length += 1;
+            } else {
+                self.spilled.push(index as u16);
             }
         }
-        self.lines.truncate(placed);
     }
 
     /// Before lines are looked up: see [`Version`].
@@ -221,7 +215,7 @@ impl<'a> Block<'a> {
 
 /// Questions in a block: their lines stay in the second-level cache.
 pub(super) const BLOCK: usize = 1024;
-/// Places of all buckets: several times as many as questions, so that they seldom fill before the block does.
+/// Places of all buckets: several times as many as questions, so that they seldom spill.
 const BUCKETS_PLACES: usize = 4 * BLOCK;
 const BUCKET_PLACES_MIN: usize = 16;
 const _: () = assert!(BLOCK <= 1 << 16, "what is put off is named by 16 bits");

@@ -11,7 +11,7 @@
 //! the shard's [`Version`] is under the lock what it was before, to ask.
 
 use crate::event::Fingerprint;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 use super::generations::CLEAN_AFTER;
 use super::line::{Line, PATH_BITS, Stored};
@@ -87,11 +87,11 @@ impl Root {
 /// Whoever reads it, then looks up lines without the shard's lock, and finds it unchanged under the lock, has looked up what is
 /// named now: a change is stored before it is counted, so who sees the count sees the change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Version(u32);
+pub(super) struct Version(u64);
 
 /// A [`Version`] that is kept. Written under the shard's lock, released; read without it, acquired.
 #[derive(Debug, Default)]
-pub(super) struct Versioned(AtomicU32);
+pub(super) struct Versioned(AtomicU64);
 
 impl Versioned {
     #[inline]

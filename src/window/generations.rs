@@ -305,6 +305,12 @@ impl Generations {
         Err(if self.is_over(slice, back) { Forgotten::InTime } else { Forgotten::Early })
     }
 
+    /// The generations that are remembered of the slice that `time` lies in: several, where a limit has closed some early.
+    pub(super) fn generations_of(&self, time: i64) -> Range<u64> {
+        let (ring, slice) = (self.lock(), self.slice_of(time));
+        ring.first_where(|other| other >= slice)..ring.first_where(|other| other > slice)
+    }
+
     fn moment_of(&self, ring: &Ring, time: i64) -> Moment {
         let first = ring.first_where(|slice| self.end_of(slice) > time.saturating_sub(self.limits.window));
         let beyond =

@@ -160,6 +160,11 @@ impl Set {
         Ok(())
     }
 
+    /// Nanoseconds for which an id is remembered.
+    pub(crate) fn window(&self) -> i64 {
+        self.common.generations.limits().window
+    }
+
     /// The most time beyond the window that an id may be remembered, in nanoseconds.
     pub(crate) fn slack(&self) -> i64 {
         self.common.generations.slack()
@@ -169,10 +174,15 @@ impl Set {
     pub(crate) fn ask(&self, fingerprint: Fingerprint, when: When, act: Act) -> Answer {
         match when {
             When::Now(now) => self.ask_now(fingerprint, now, act),
-            When::Event { time, clock } => match self.notice_event(time, clock) {
-                Ok(moment) => self.hold_for(fingerprint).ask_event(fingerprint, moment, act),
-                Err(answer) => answer,
-            },
+            When::Event { time, clock } => self.ask_event(fingerprint, time, clock, act).0,
+        }
+    }
+
+    /// Event time: the same, with the time that a new one was recorded at: see [`Set::ask_events`].
+    pub(crate) fn ask_event(&self, fingerprint: Fingerprint, time: i64, clock: i64, act: Act) -> (Answer, i64) {
+        match self.notice_event(time, clock) {
+            Ok(moment) => (self.hold_for(fingerprint).ask_event(fingerprint, moment, act), moment.time),
+            Err(answer) => (answer, i64::MIN),
         }
     }
 
@@ -260,9 +270,8 @@ impl Set {
 
     /// Event time: makes a fingerprint unknown again as far as it was seen at `time`.
     pub(crate) fn forget_at(&self, fingerprint: Fingerprint, time: i64) {
-        if let Ok(generation) = self.common.generations.generation_at(time) {
-            self.hold_for(fingerprint).forget_at(fingerprint, generation);
-        }
+        let generations = self.common.generations.generations_of(time);
+        self.hold_for(fingerprint).forget_at(fingerprint, generations);
     }
 
     /// What happened so far, brought to the present.

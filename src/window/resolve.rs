@@ -1,5 +1,7 @@
 //! What becomes of an ID after its first question: committed, released, extended, forgotten, looked at.
 
+use std::ops::Range;
+
 use crate::event::Fingerprint;
 
 use super::block::{Lines, Question, Run};
@@ -151,13 +153,14 @@ impl Held<'_> {
         }
     }
 
-    /// Makes a seen id unknown again as far as it was seen in `generation`.
-    pub(super) fn forget_at(&mut self, fingerprint: Fingerprint, generation: u64) {
+    /// Makes a seen id unknown again as far as it was seen in one of `generations`.
+    pub(super) fn forget_at(&mut self, fingerprint: Fingerprint, generations: Range<u64>) {
         let stored = Stored::of(fingerprint);
         let (root, newest) = (self.root(fingerprint), self.core.era.newest);
         let Some(mut segment) = self.segment(root, stored) else { return };
-        let found = segment.find(stored, |mark| !mark.is_pending() && mark.generation(newest) == generation);
-        if let Some(place) = found {
+        let is_of_these = |mark: Mark| !mark.is_pending() && generations.contains(&mark.generation(newest));
+        if let Some(place) = segment.find(stored, is_of_these) {
+            let generation = segment.mark(place).generation(newest);
             segment.free(place);
             self.uncount(generation);
             self.core.forgotten += 1;

@@ -1,7 +1,7 @@
 //! Asking a set and telling its log. The rules stand in the module above.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -70,7 +70,7 @@ impl Keeper {
         let order = self.order.write().unwrap_or_else(PoisonError::into_inner);
         let answer = match when {
             When::Now(_) => self.ask_and_append(fingerprint, when),
-            When::Event { time, .. } => self.ask_and_flush(fingerprint, when, Timestamp::from_nanos(time)),
+            When::Event { time, clock } => self.ask_and_flush(fingerprint, time, clock),
         };
         drop(order);
         if self.wait_for_all().is_err() { Answer::Unlogged } else { answer }
@@ -93,19 +93,18 @@ impl Keeper {
                 Ok(()) => {}
             }
         }
-        if self.set.has_changes() {
-            // A window that starts again; when that cannot be appended, it is gathered still.
-            let _ = self.flush();
-        }
+        // A window that starts again, also one that another thread is about to append; when that fails, it is gathered still.
+        let _ = self.flush();
         answer
     }
 
     /// Event time: what is new is gathered with its time.
-    fn ask_and_flush(&self, fingerprint: Fingerprint, when: When, time: Timestamp) -> Answer {
-        let mut answers = [self.set.ask(fingerprint, when, Act::Gather)];
-        self.settle(time);
+    fn ask_and_flush(&self, fingerprint: Fingerprint, time: i64, clock: i64) -> Answer {
+        let (answer, recorded) = self.set.ask_event(fingerprint, time, clock, Act::Gather);
+        let mut answers = [answer];
+        self.settle(Timestamp::from_nanos(time));
         if self.flush().is_err() {
-            self.give_up(&[fingerprint], &[time], &mut answers);
+            self.give_up(&[fingerprint], &[recorded], &mut answers);
         }
         answers[0]
     }
@@ -132,8 +131,8 @@ impl Keeper {
             hash(range, out);
             block_cell.borrow_mut().asked.extend_from_slice(&out[before..]);
         };
-        let mut all = Vec::new();
-        self.set.ask_batch(questions, hash, times, act, |answers| {
+        let (mut all, mut recorded) = (Vec::new(), Vec::new());
+        let take_all = |answers: &[Answer]| {
             let mut block = block_cell.borrow_mut();
             if act == Act::Observe && !is_alone {
                 take(block.append(answers));
@@ -142,11 +141,23 @@ impl Keeper {
             } else {
                 all.extend_from_slice(answers);
             }
-        });
+        };
+        match times {
+            Times::Each { times, clock } if self.event_time => {
+                self.set.ask_events(questions, hash, times, clock, act, |answers, at| {
+                    all.extend_from_slice(answers);
+                    recorded.extend_from_slice(at);
+                });
+            }
+            times => self.set.ask_batch(questions, hash, times, act, take_all),
+        }
         let times = if let Times::Each { times, .. } = times { times } else { &[] };
         times.iter().max().into_iter().for_each(|time| self.settle(*time));
-        if self.set.has_changes() && self.flush().is_err() && act == Act::Gather {
-            self.give_up(&block.asked, times, &mut all);
+        // Also when there is nothing to take: another thread may have taken it, and not have appended it yet.
+        let waits = act == Act::Gather || is_alone || self.set.has_changes();
+        let is_behind = waits && self.flush().is_err();
+        if is_behind && act == Act::Gather {
+            self.give_up(&block.asked, &recorded, &mut all);
         }
         drop((alone, shared));
         if is_alone && self.wait_for_all().is_err() {
@@ -369,32 +380,56 @@ impl Keeper {
         }
     }
 
-    /// Event time: what was recorded for `ids` at `times` just now could not be appended, or not all of it. What is still
+    /// What was recorded for `ids` just now, in event time at `recorded`, could not be appended, or not all of it. What is still
     /// gathered is forgotten again, and whoever holds its event may ask again; or it stands, and is appended later. Repeats
-    /// that have made its window start again meanwhile go with it: replayed alone, they would be first sights. What was
-    /// gathered for the same ids before stays.
-    fn give_up(&self, ids: &[Fingerprint], times: &[Timestamp], answers: &mut [Answer]) {
+    /// that have made its window start again meanwhile go with it, whoever asked: they rest on it, and replayed alone they
+    /// would be first sights. In event time, what was gathered for the same ids at other times stays.
+    fn give_up(&self, ids: &[Fingerprint], recorded: &[i64], answers: &mut [Answer]) {
         if self.on_failure == OnLogFailure::Continue {
             return;
         }
         let mut gathering = lock(&self.gathering);
         self.set.take_changes(&mut gathering.changes);
         let Changes { seen, refreshed } = &mut gathering.changes;
-        let left: HashSet<(Fingerprint, i64)> = seen.iter().copied().collect();
-        // A time that was too far ahead to be believed was recorded as an earlier one.
-        let sights =
-            |index: usize| [times[index], self.believed(times[index])].map(|time| (ids[index], time.as_nanos()));
-        let (mut asked, mut given_up) = (HashSet::new(), HashSet::new());
-        for (index, answer) in answers.iter_mut().enumerate().take(ids.len().min(times.len())) {
-            asked.extend(sights(index));
-            if answer.is_first() && sights(index).iter().any(|sight| left.contains(sight)) {
+        // In processing time an ID has one entry, and what is gathered of it is of its generation.
+        let at = |time: i64| if self.event_time { time } else { i64::MIN };
+        let left: HashSet<(Fingerprint, i64)> = seen.iter().map(|(id, time)| (*id, at(*time))).collect();
+        let mut given_up = HashSet::new();
+        for (index, (id, answer)) in ids.iter().zip(answers).enumerate() {
+            let sight = (*id, at(recorded.get(index).copied().unwrap_or(i64::MIN)));
+            if answer.is_first() && left.contains(&sight) {
                 *answer = Answer::Unlogged;
-                given_up.insert(ids[index]);
+                given_up.insert(sight);
             }
         }
-        for changes in [seen, refreshed] {
-            for (id, time) in changes.extract_if(.., |sight| given_up.contains(&sight.0) && asked.contains(sight)) {
+        seen.retain(|(id, time)| !given_up.contains(&(*id, at(*time))));
+        if !self.event_time {
+            refreshed.retain(|(id, _)| !given_up.contains(&(*id, i64::MIN)));
+            for (id, _) in &given_up {
+                self.set.forget(*id);
+            }
+            return;
+        }
+        given_up.iter().for_each(|(id, time)| self.set.forget_at(*id, *time));
+        // From when to when each was known, as one repeat leads to the next.
+        let reach = self.set.window().saturating_add(self.set.slack());
+        let mut known: HashMap<Fingerprint, (i64, i64)> = HashMap::new();
+        for (id, time) in &given_up {
+            let (first, last) = known.entry(*id).or_insert((*time, *time));
+            (*first, *last) = ((*first).min(*time), (*last).max(*time));
+        }
+        let mut has_more = !known.is_empty();
+        while has_more {
+            has_more = false;
+            let rests_on_it = |(id, time): &mut (Fingerprint, i64)| {
+                let known = known
+                    .get_mut(id)
+                    .filter(|(first, last)| *time > first.saturating_sub(reach) && *time < last.saturating_add(reach));
+                known.map(|(first, last)| (*first, *last) = ((*first).min(*time), (*last).max(*time))).is_some()
+            };
+            for (id, time) in refreshed.extract_if(.., rests_on_it) {
                 self.set.forget_at(id, time);
+                has_more = true;
             }
         }
     }

@@ -308,3 +308,20 @@ fn a_segment_whose_first_frame_is_missing_is_moved_aside_whole() {
     assert_eq!((opening.loss, entries.len()), (None, 3));
     assert!(simulated.files().contains_key("0000000000000002.quarantine"));
 }
+
+/// Where the file system says so only as the frame is stored.
+#[test]
+fn a_frame_that_follows_all_older_ones_waits_for_room() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), tiny()).unwrap().0;
+    for time in 1..=3 {
+        append(&log, &entry(time, 10)).unwrap();
+    }
+    log.close().unwrap();
+    let bytes = simulated.files().values().map(|file| file.len() as u64).sum::<u64>();
+    let config = Config { disk_bytes_max: Some(bytes), ..tiny() };
+    let log = open(simulated.clone(), config).unwrap().0;
+    simulated.fail_at(1, Fault::Error { kind: std::io::ErrorKind::StorageFull, is_sticky: false });
+    assert_eq!(log.retire(Timestamp::from_nanos(1_000)).unwrap(), 0);
+    assert_eq!(log.retire(Timestamp::from_nanos(1_000)).unwrap(), 1);
+}

@@ -124,3 +124,184 @@ fn an_event_that_is_refused_leaves_what_was_gathered_before_it() {
     let dedup = open(event_time(), &simulated.after_kill());
     assert!(ids.iter().all(|id| is_known(&dedup, id, at(-200)) && !is_known(&dedup, id, at(0))));
 }
+
+fn names() -> Vec<String> {
+    (0..40).map(|n| format!("evt_{n}")).collect()
+}
+
+/// Processing time, `observe_batch_at`, disk full: nothing was appended, so nothing may be FirstSeen (durability Process).
+#[test]
+fn with_the_callers_times_what_is_not_appended_is_refused() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let dedup = open(builder(&clock), &simulated);
+    fill_up(&dedup, &simulated);
+    let ids = names();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let time = Timestamp::from_nanos(at(1).as_nanos() + 300_000_000);
+    let told = answers(&dedup, &ids, &[time; 40]);
+    let reopened = open(builder(&clock), &simulated.after_kill());
+    let lost = ids.iter().zip(&told).filter(|(id, answer)| answer.is_first() && !reopened.contains(id)).count();
+    assert_eq!(lost, 0, "answered FirstSeen, and after a kill not known: {told:?}");
+}
+
+/// The same with power loss durability and a power cut.
+#[test]
+fn with_the_callers_times_what_is_not_appended_is_not_said_to_be_durable() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let open = |simulated: &Simulated| open(builder(&clock).durability(Durability::PowerLoss), simulated);
+    let dedup = open(&simulated);
+    fill_up(&dedup, &simulated);
+    let ids = names();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    simulated.heal();
+    // Appends fail, syncs do not: no segment can be made, as on a disk that is full.
+    simulated.fail_at(1, Fault::Error { kind: ErrorKind::StorageFull, is_sticky: false });
+    let time = Timestamp::from_nanos(at(1).as_nanos() + 300_000_000);
+    let told = answers(&dedup, &ids, &[time; 40]);
+    let reopened = open(&simulated.after_power_cut(&mut || true));
+    let lost = ids.iter().zip(&told).filter(|(id, answer)| answer.is_first() && !reopened.contains(id)).count();
+    assert_eq!(lost, 0, "answered FirstSeen, and after a power cut not known: {told:?}");
+}
+
+/// Event time with a limit: several generations share a slice; what is refused must be unknown.
+#[test]
+fn a_refused_event_is_unknown_where_generations_are_closed_by_count() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let dedup = open(builder(&clock).lateness(Duration::from_secs(10)).max_ids(64 * 8), &simulated);
+    fill_up(&dedup, &simulated);
+    let ids = names();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let told = answers(&dedup, &ids, &[at(0); 40]);
+    assert!(told.iter().all(|answer| *answer == Answer::Unlogged), "{told:?}");
+    simulated.heal();
+    assert!(flush(&dedup));
+    let again = answers(&dedup, &ids, &[at(0); 40]);
+    let dropped = again.iter().filter(|answer| **answer == Answer::Seen).count();
+    assert_eq!(dropped, 0, "refused, asked again, and a duplicate of nothing: {again:?}");
+}
+
+/// An observation that was answered before, and is gathered still, is not taken back by a batch in which it is a repeat.
+#[test]
+fn what_was_gathered_before_stays_though_the_batch_repeats_it() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let event_time = || builder(&clock).lateness(Duration::from_secs(300));
+    let dedup = open(event_time(), &simulated);
+    fill_up(&dedup, &simulated);
+    let ids = names();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    assert!(ids.iter().all(|id| dedup.observe_at(id, at(-200)) == Verdict::FirstSeen));
+    let twice: Vec<_> = ids.iter().chain(&ids).copied().collect();
+    let times: Vec<_> = (0..80).map(|n| if n < 40 { at(-200) } else { at(0) }).collect();
+    let told = answers(&dedup, &twice, &times);
+    assert!(told[..40].iter().all(|answer| *answer == Answer::Seen), "{told:?}");
+    assert!(told[40..].iter().all(|answer| *answer == Answer::Unlogged), "{told:?}");
+    let gone = ids.iter().filter(|id| !is_known(&dedup, id, at(-200))).count();
+    assert_eq!(gone, 0, "was answered first-seen to somebody else, and is unknown again");
+}
+
+/// A time too far ahead that was recorded at an earlier front is not given up.
+#[test]
+fn an_event_of_the_future_is_refused_as_others() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let event_time = || builder(&clock).lateness(Duration::from_secs(300)).max_future(Duration::from_secs(100));
+    let dedup = open(event_time(), &simulated);
+    fill_up(&dedup, &simulated);
+    let ids = names();
+    let mut ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    ids.push("last");
+    let mut times = vec![at(100_000); 40];
+    times.push(at(5));
+    let told = answers(&dedup, &ids, &times);
+    assert!(told.iter().all(|answer| *answer == Answer::Unlogged), "{told:?}");
+}
+
+/// An id that has something done while it is hashed: stands for what another thread does between two portions of a batch.
+struct Hooked<'a>(&'a str, Option<&'a (dyn Fn() + Sync)>);
+
+impl AsRef<[u8]> for Hooked<'_> {
+    fn as_ref(&self) -> &[u8] {
+        if let Some(act) = self.1 {
+            act();
+        }
+        self.0.as_bytes()
+    }
+}
+
+/// 40 new ids, then repeats of "known" up to a whole portion, then one more repeat before which `act` is done.
+fn hooked<'a>(ids: &[&'a str], act: &'a (dyn Fn() + Sync)) -> Vec<Hooked<'a>> {
+    let mut all: Vec<_> = ids.iter().map(|id| Hooked(id, None)).collect();
+    all.resize_with(1024, || Hooked("known", None));
+    all.push(Hooked("known", Some(act)));
+    all
+}
+
+/// The thread of the keeper takes what a batch has gathered and cannot append it, before the batch looks.
+#[test]
+fn a_batch_is_refused_whoever_found_out() {
+    let mut all_lost = 0;
+    for durability in [Durability::Process, Durability::PowerLoss] {
+        let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+        let event_time = || builder(&clock).lateness(Duration::from_secs(300)).durability(durability);
+        let dedup = open(event_time(), &simulated);
+        dedup.observe_batch_at(&["known"], &[at(0)], &mut Vec::new());
+        let ids = names();
+        let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+        let act = || {
+            simulated.fail_at(1, Fault::Error { kind: ErrorKind::StorageFull, is_sticky: false });
+            assert!(!flush(&dedup));
+        };
+        let mut told = Vec::new();
+        dedup.each(&hooked(&ids, &act), Some(&vec![at(0); 1025]), |some| told.extend_from_slice(some));
+        let reopened = open(event_time(), &simulated.after_kill());
+        let lost =
+            ids.iter().zip(&told).filter(|(id, answer)| answer.is_first() && !is_known(&reopened, id, at(0))).count();
+        all_lost += lost;
+    }
+    assert_eq!(all_lost, 0, "answered FirstSeen, and after a kill not known");
+}
+
+/// Nothing fails. The thread of the keeper has taken what the batch gathered, and is about to append it.
+#[test]
+fn a_batch_waits_for_what_another_thread_is_about_to_append() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let event_time = || builder(&clock).lateness(Duration::from_secs(300)).durability(Durability::PowerLoss);
+    let dedup = open(event_time(), &simulated);
+    dedup.observe_batch_at(&["known"], &[at(0)], &mut Vec::new());
+    let ids = names();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let keeper = dedup.inner.durable.as_ref().map(Durable::keeper).unwrap();
+    // The first statement of `flush_into`; its `append` comes after the batch has returned.
+    let act = || keeper.set.take_changes(&mut super::super::lock(&keeper.gathering).changes);
+    let mut told = Vec::new();
+    dedup.each(&hooked(&ids, &act), Some(&vec![at(0); 1025]), |some| told.extend_from_slice(some));
+    let reopened = open(event_time(), &simulated.after_power_cut(&mut || true));
+    let lost =
+        ids.iter().zip(&told).filter(|(id, answer)| answer.is_first() && !is_known(&reopened, id, at(0))).count();
+    assert_eq!(lost, 0, "answered FirstSeen with PowerLoss, and after a power cut not known");
+}
+
+/// Somebody else repeats an id, which extends its window, before its first sight is given up.
+#[test]
+fn a_refused_event_is_unknown_though_another_thread_repeated_it() {
+    let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+    let event_time = || builder(&clock).lateness(Duration::from_secs(300)).extend_on_duplicate(true);
+    let dedup = open(event_time(), &simulated);
+    dedup.observe_batch_at(&["known"], &[at(0)], &mut Vec::new());
+    let ids = names();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let act = || {
+        assert!(ids.iter().all(|id| dedup.observe_at(id, at(3)) == Verdict::Duplicate));
+        simulated.fail_at(1, Fault::Error { kind: ErrorKind::StorageFull, is_sticky: true });
+    };
+    let mut told = Vec::new();
+    dedup.each(&hooked(&ids, &act), Some(&vec![at(0); 1025]), |some| told.extend_from_slice(some));
+    assert!(told[..40].iter().all(|answer| *answer == Answer::Unlogged), "{:?}", &told[..40]);
+    simulated.heal();
+    assert!(flush(&dedup));
+    let again = answers(&dedup, &ids, &[at(0); 40]);
+    let dropped = again.iter().filter(|answer| **answer == Answer::Seen).count();
+    assert_eq!(
+        dropped, 0,
+        "one was refused, one dropped as its duplicate, and the one that is asked again is dropped too"
+    );
+}
