@@ -149,6 +149,27 @@ fn a_signal_ends_the_wait_for_room() {
     assert!(read(small.path("out")) == firsts(&lines));
 }
 
+/// Also of the wait that the last commit is in, after all was read.
+#[test]
+fn a_signal_ends_the_wait_of_the_last_commit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let lines = |from: u32, to: u32| (from..to).map(|n| format!("{{\"id\":\"{n}\"}}\n")).collect::<String>();
+    let (many, few) = (write(at("many"), lines(0, 200_000)), write(at("few"), lines(200_000, 200_300)));
+    let args = ["-s", &at("state"), "-o", &at("out"), "-i", &many].map(str::to_owned);
+    assert!(dedupd(&args).status().expect("it ends").success());
+    let args = ["-s", &at("state"), "-o", &at("new"), "-i", &few].map(str::to_owned);
+    let running = Running::spawn(dedupd(&args).args(["--max-disk", "1KiB"]));
+    assert!(running.err_line().contains("warning[disk_full]"));
+    // All three hundred lines are read by then.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    running.signal(libc::SIGTERM);
+    let (status, _, err) = running.end();
+    assert_eq!(status.code(), Some(74), "{err}");
+    assert!(dedupd(&args).status().expect("it ends").success());
+    assert!(read(at("new")) == lines(200_000, 200_300));
+}
+
 #[test]
 fn without_a_state_a_full_output_stops_the_run_at_a_line() {
     let Some(small) = Small::mount("1m") else { return };

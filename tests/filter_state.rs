@@ -221,7 +221,8 @@ fn a_state_that_fails_is_passed_by_when_that_is_asked_for() {
     assert_eq!(status.code(), Some(0), "{err}");
     let report = err.lines().find(|line| line.starts_with("{\"read\"")).expect("a report");
     let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
-    assert_eq!(report["bypassed"], 48);
+    // The first line was out, and its ID maybe not committed yet.
+    assert!(report["bypassed"] == 48 || report["bypassed"] == 49, "{report}");
 }
 
 #[test]

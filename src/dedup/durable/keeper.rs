@@ -199,19 +199,28 @@ impl Keeper {
         // Held until they are marked: what is appended and still pending would look unknown to who forgets.
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
         let time = latest.map_or(self.frame_time(), |latest| self.frame_time().max(self.believed(latest)));
+        let count_missing = || {
+            let missing = ids.len() + progress.sources().count() + progress.sinks().count();
+            self.unlogged.fetch_add(missing as u64, Ordering::Relaxed);
+        };
         let appended = self.append_commit(time, ids, times, progress);
+        let is_appended = appended.is_ok();
         match appended {
-            Err(_) if self.on_failure == OnLogFailure::Continue => {
-                let missing = ids.len() + progress.sources().count() + progress.sinks().count();
-                self.unlogged.fetch_add(missing as u64, Ordering::Relaxed);
-            }
+            Err(_) if self.on_failure == OnLogFailure::Continue => count_missing(),
             appended => appended?,
         }
         // Not before: a frame of somebody else's would carry it, and these events may come again.
         latest.into_iter().for_each(|latest| self.settle(latest));
         mark();
         drop(order);
-        if self.is_synced() { self.wait_for_all() } else { Ok(()) }
+        if !self.is_synced() {
+            return Ok(());
+        }
+        if is_appended && self.on_failure == OnLogFailure::Continue && self.log.sync().is_err() {
+            // Whether it is on disk nobody knows.
+            count_missing();
+        }
+        self.wait_for_all()
     }
 
     fn append_commit(

@@ -125,17 +125,21 @@ impl Run<'_> {
             // Before any other: without it, signals would do nothing at all.
             let answering = spawn("dedupd-signal-0".to_owned()).spawn_scoped(scope, answer);
             answering.map_err(|error| system_failure(&error))?;
+            let mut others = Vec::new();
             if watch::is_wanted(self.config) {
                 // Without its thread there is nothing to look at; the events are filtered all the same.
-                let _ = spawn("dedupd-watch-0".to_owned())
+                let watching = spawn("dedupd-watch-0".to_owned())
                     .spawn_scoped(scope, move || self.guard(|| watch::watch(self, self.config, &watch_end)));
+                others.extend(watching);
             }
             if self.config.state.is_some_and(|state| state.collects()) {
                 let committing = || self.guard(|| self.commit_when_due());
-                let committing = spawn("dedupd-commit-0".to_owned()).spawn_scoped(scope, committing);
-                if let Err(error) = committing {
-                    signals_end.close();
-                    return Err(system_failure(&error));
+                match spawn("dedupd-commit-0".to_owned()).spawn_scoped(scope, committing) {
+                    Ok(committing) => others.push(committing),
+                    Err(error) => {
+                        signals_end.close();
+                        return Err(system_failure(&error));
+                    }
                 }
             }
             let workers: Vec<_> = (1..self.config.threads)
@@ -148,9 +152,18 @@ impl Run<'_> {
                 // Its panics are dealt with.
                 let _ = worker.join();
             }
-            signals_end.close();
             self.control.alarm.end();
             drop(ended);
+            for other in others {
+                let _ = other.join();
+            }
+            // While signals are answered still: the last commit may wait for room.
+            self.guard(|| {
+                if let Err(failure) = lock(&self.writer).end() {
+                    self.control.fail(failure);
+                }
+            });
+            signals_end.close();
             Ok(())
         })?;
         self.end()
@@ -254,9 +267,6 @@ impl Run<'_> {
     }
 
     fn end(&self) -> Result<Exit, Failure> {
-        if let Err(failure) = lock(&self.writer).end() {
-            self.control.fail(failure);
-        }
         if !self.config.log.quiet {
             self.print_report();
         }
