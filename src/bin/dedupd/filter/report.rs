@@ -97,6 +97,8 @@ struct Recovered {
     repaired: Option<Repaired>,
     /// How far the clock is behind the state; time holds until it has caught up.
     clock_behind_seconds: f64,
+    /// Ids that the limits had no room for: their repeats may be first-seen.
+    full: u64,
     /// In seconds since 1970; before, an ID may be forgotten early. None when the window holds now.
     window_holds_from: Option<i64>,
 }
@@ -318,6 +320,7 @@ impl Recovered {
             lost: recovery.loss.clone().map(lost),
             repaired: recovery.repair.as_ref().map(Repaired::new),
             clock_behind_seconds: recovery.clock_behind.as_secs_f64(),
+            full: recovery.full,
             window_holds_from: recovery.holds_from.map(|from| from.as_nanos().div_euclid(1_000_000_000)),
         })
     }
@@ -337,9 +340,11 @@ impl Recovered {
         if let Some(repaired) = repaired.filter(|_| self.lost.is_some()) {
             text += &format!(", {repaired}");
         }
-        for (count, what) in
-            [(self.ids_of_lines, "ids of lines that were out and not recorded"), (self.cut_bytes, "bytes cut back")]
-        {
+        for (count, what) in [
+            (self.ids_of_lines, "ids of lines that were out and not recorded"),
+            (self.cut_bytes, "bytes cut back"),
+            (self.full, "ids without room, whose repeats may be first-seen"),
+        ] {
             if count > 0 {
                 text += &format!(", {} {what}", show_count(count));
             }
