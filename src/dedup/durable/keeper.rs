@@ -68,17 +68,18 @@ impl Keeper {
 
     fn ask_synced(&self, fingerprint: Fingerprint, when: When) -> Answer {
         let order = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        let answer = match when {
+        let (answer, appended) = match when {
             When::Now(_) => self.ask_and_append(fingerprint, when),
             When::Event { time, clock } => self.ask_and_flush(fingerprint, time, clock),
         };
         drop(order);
-        if self.wait_for_all().is_err() { Answer::Unlogged } else { answer }
+        if self.wait_for_all(appended).is_err() { Answer::Unlogged } else { answer }
     }
 
-    /// Processing time: a new ID is a frame of its own.
-    fn ask_and_append(&self, fingerprint: Fingerprint, when: When) -> Answer {
+    /// Processing time: a new ID is a frame of its own. With the answer, how many ids were appended.
+    fn ask_and_append(&self, fingerprint: Fingerprint, when: When) -> (Answer, usize) {
         let mut answer = self.set.ask(fingerprint, when, Act::Observe);
+        let mut appended = 0;
         if answer.is_first() {
             let mut batch = Batch::new();
             batch.push_ids(Kind::Seen, [fingerprint]);
@@ -90,23 +91,24 @@ impl Keeper {
                     self.set.forget(fingerprint);
                     answer = Answer::Unlogged;
                 }
-                Ok(()) => {}
+                Ok(()) => appended = 1,
             }
         }
         // A window that starts again, also one that another thread is about to append; when that fails, it is gathered still.
         let _ = self.flush();
-        answer
+        (answer, appended)
     }
 
-    /// Event time: what is new is gathered with its time.
-    fn ask_and_flush(&self, fingerprint: Fingerprint, time: i64, clock: i64) -> Answer {
+    /// Event time: what is new is gathered with its time. With the answer, how many ids were appended.
+    fn ask_and_flush(&self, fingerprint: Fingerprint, time: i64, clock: i64) -> (Answer, usize) {
         let (answer, recorded) = self.set.ask_event(fingerprint, time, clock, Act::Gather);
         let mut answers = [answer];
         self.settle(Timestamp::from_nanos(time));
-        if self.flush().is_err() {
+        let is_behind = self.flush().is_err();
+        if is_behind {
             self.give_up(&[fingerprint], &[recorded], &mut answers);
         }
-        answers[0]
+        (answers[0], usize::from(!is_behind && answers[0].is_first()))
     }
 
     /// Asks many: `ask` asks the set about all of them, handing each block's fingerprints and answers to the [`Block`].
@@ -160,7 +162,12 @@ impl Keeper {
             self.give_up(&block.asked, &recorded, &mut all);
         }
         drop((alone, shared));
-        if is_alone && self.wait_for_all().is_err() {
+        let appended = match act {
+            Act::Gather if is_behind => 0,
+            Act::Gather => all.iter().filter(|answer| answer.is_first()).count(),
+            _ => block.appended,
+        };
+        if is_alone && self.wait_for_all(appended).is_err() {
             all.fill(Answer::Unlogged);
         }
         if !all.is_empty() {
@@ -175,7 +182,7 @@ impl Keeper {
             self.note_gathered();
             return true;
         }
-        self.flush().is_ok() && self.wait_for_all().is_ok()
+        self.flush().is_ok() && self.wait_for_all(0).is_ok()
     }
 
     /// Appends `ids` that were reserved and `progress` as one frame, and has `mark` mark the ids. `latest` is the highest time
@@ -199,28 +206,19 @@ impl Keeper {
         // Held until they are marked: what is appended and still pending would look unknown to who forgets.
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
         let time = latest.map_or(self.frame_time(), |latest| self.frame_time().max(self.believed(latest)));
-        let count_missing = || {
-            let missing = ids.len() + progress.sources().count() + progress.sinks().count();
-            self.unlogged.fetch_add(missing as u64, Ordering::Relaxed);
+        let records = ids.len() + progress.sources().count() + progress.sinks().count();
+        let appended = match self.append_commit(time, ids, times, progress) {
+            Err(_) if self.on_failure == OnLogFailure::Continue => {
+                self.unlogged.fetch_add(records as u64, Ordering::Relaxed);
+                0
+            }
+            appended => appended.map(|()| records)?,
         };
-        let appended = self.append_commit(time, ids, times, progress);
-        let is_appended = appended.is_ok();
-        match appended {
-            Err(_) if self.on_failure == OnLogFailure::Continue => count_missing(),
-            appended => appended?,
-        }
         // Not before: a frame of somebody else's would carry it, and these events may come again.
         latest.into_iter().for_each(|latest| self.settle(latest));
         mark();
         drop(order);
-        if !self.is_synced() {
-            return Ok(());
-        }
-        if is_appended && self.on_failure == OnLogFailure::Continue && self.log.sync().is_err() {
-            // Whether it is on disk nobody knows.
-            count_missing();
-        }
-        self.wait_for_all()
+        if self.is_synced() { self.wait_for_all(appended) } else { Ok(()) }
     }
 
     fn append_commit(
@@ -275,7 +273,7 @@ impl Keeper {
         drop(gathering);
         drop(order);
         if self.is_synced() {
-            self.wait_for_all()?;
+            self.wait_for_all(1)?;
         }
         Ok(was_known)
     }
@@ -378,13 +376,18 @@ impl Keeper {
         self.durability == Durability::PowerLoss
     }
 
-    fn wait_for_all(&self) -> Result<(), LogError> {
+    /// Waits until everything is on disk. `appended` records of the caller's wait with it: where a failed sync leaves that in doubt, and
+    /// nobody is refused for it, they are counted as missing.
+    fn wait_for_all(&self, appended: usize) -> Result<(), LogError> {
         let result = self.log.sync();
         if result.is_err() {
             self.is_failing.store(true, Ordering::Relaxed);
         }
         match result {
-            Err(_) if self.on_failure == OnLogFailure::Continue => Ok(()),
+            Err(_) if self.on_failure == OnLogFailure::Continue => {
+                self.unlogged.fetch_add(appended as u64, Ordering::Relaxed);
+                Ok(())
+            }
             result => Ok(result?),
         }
     }
