@@ -54,6 +54,8 @@ pub(super) struct Sealed {
     pub(super) newest: i64,
     /// Where its last frame ends.
     pub(super) end: u64,
+    /// Whether the rest of a batch that found no room may stand behind it.
+    pub(super) has_rest: bool,
     pub(super) is_cut: bool,
 }
 
@@ -304,8 +306,8 @@ impl<'s> Scan<'s> {
             self.spot = Some(Spot { index, offset });
             let first = sealed.map_or(frame.header.sequence, |sealed| sealed.first);
             let (number, last, newest, end) = (segment.number, frame.header.sequence, self.newest, offset as u64);
-            sealed =
-                Some(Sealed { number, first, last, newest, end, is_cut: bytes.len() as u64 <= cut_to(offset as u64) });
+            let is_cut = bytes.len() as u64 <= cut_to(end);
+            sealed = Some(Sealed { number, first, last, newest, end, has_rest: false, is_cut });
         }
         if self.place.is_none() {
             let place = self.storage.place(&header::name(segment.number));

@@ -9,7 +9,7 @@ use crate::sync::Ordering;
 use crate::time::Timestamp;
 
 use super::header::{self, PAGE_BYTES, Start};
-use super::recovery::cut_to;
+use super::recovery::{Sealed, cut_to};
 use super::segment::{Order, PrepareError, RECYCLED_NAME, name_before};
 use super::storage::Storage as _;
 use super::writer::Body;
@@ -166,7 +166,7 @@ impl Log {
         }
     }
 
-    /// Cuts sealed segments that are synced to the end. One that cannot be cut only takes more room.
+    /// Cuts sealed segments that are synced to the end.
     pub(super) fn cut_sealed(&self) {
         self.cut_ready(&lock(&self.upkeep));
     }
@@ -179,10 +179,20 @@ impl Log {
         let uncut: Vec<_> = {
             let mut writer = lock(&self.writer);
             let ready = writer.sealed.iter_mut().filter(|sealed| !sealed.is_cut && sealed.last <= synced);
-            ready.map(|sealed| (std::mem::replace(&mut sealed.is_cut, true), sealed.number, sealed.end)).collect()
+            ready.map(|sealed| std::mem::replace(sealed, Sealed { is_cut: true, ..*sealed })).collect()
         };
-        for (_, number, end) in uncut {
-            let _ = self.storage.cut(&header::name(number), cut_to(end));
+        for Sealed { number, end, has_rest, .. } in uncut {
+            self.cut_behind(number, end, has_rest);
+        }
+    }
+
+    /// Cuts a segment behind its last frame: at the end of the page, unless the rest of a batch that found no room stands
+    /// there, which the next open could not tell from a torn tail. A segment that cannot be cut only takes more room.
+    fn cut_behind(&self, number: u64, end: u64, has_rest: bool) {
+        let name = header::name(number);
+        let cut_rest = || self.storage.cut(&name, end).and_then(|()| self.storage.write_back(&name));
+        if !has_rest || cut_rest().is_err() {
+            let _ = self.storage.cut(&name, cut_to(end));
         }
     }
 
@@ -192,7 +202,8 @@ impl Log {
         if let Some(next) = writer.next.take() {
             let _ = self.storage.remove(&header::name(next.number));
         }
-        let _ = self.storage.cut(&header::name(writer.active_number()), cut_to(writer.active_end()));
+        let (end, has_rest) = writer.active_end();
+        self.cut_behind(writer.active_number(), end, has_rest);
     }
 
     /// Appends a frame without records when all records are synced and no frame says so.

@@ -48,6 +48,8 @@ struct Active {
     offset: u64,
     /// Where the last frame ended.
     end: u64,
+    /// Up to where anything may stand: behind the last frame, what a write has stored that found no room for all of it.
+    stored: u64,
     /// Up to where a sync has begun.
     sync_from: u64,
     /// Up to where pages were touched.
@@ -132,9 +134,10 @@ impl Writer {
         let Some(next) = self.next.take() else { return false };
         let old = std::mem::replace(&mut self.active, Active::new(next));
         let (number, last, newest, end) = (old.number, self.place.sequence, self.newest, old.end);
+        let has_rest = old.has_rest();
         // Also one without a frame: it goes after those before it, and before those after it.
         let first = old.first.unwrap_or(last + 1);
-        self.sealed.push_back(Sealed { number, first, last, newest, end, is_cut: false });
+        self.sealed.push_back(Sealed { number, first, last, newest, end, has_rest, is_cut: false });
         self.old_files.push(Arc::clone(&old.file));
         if old.end > old.sync_from {
             self.unsynced.push(old.piece(old.sync_from, old.end));
@@ -200,9 +203,9 @@ impl Writer {
         self.active.bytes
     }
 
-    /// Where the last frame of the active segment ends.
-    pub(super) fn active_end(&self) -> u64 {
-        self.active.end
+    /// Where the last frame of the active segment ends, and whether the rest of a batch may stand behind it.
+    pub(super) fn active_end(&self) -> (u64, bool) {
+        (self.active.end, self.active.has_rest())
     }
 
     /// Engine time as far as it was told.
@@ -215,11 +218,18 @@ impl Active {
     fn new(segment: Prepared) -> Self {
         let Prepared { number, salt, bytes, touched, pen, file } = segment;
         let start = PAGE_BYTES as u64;
-        Self { number, salt, bytes, pen, file, offset: start, end: start, sync_from: start, touched, first: None }
+        let (offset, end, stored, sync_from) = (start, start, start, start);
+        Self { number, salt, bytes, pen, file, offset, end, stored, sync_from, touched, first: None }
+    }
+
+    fn has_rest(&self) -> bool {
+        self.stored > self.end
     }
 
     fn write(&mut self, header: &[u8], body: &[u8], sequence: u64) -> io::Result<()> {
-        self.pen.write(self.offset + header.len() as u64, body)?;
+        let body_at = self.offset + header.len() as u64;
+        self.stored = self.stored.max(body_at + body.len() as u64);
+        self.pen.write(body_at, body)?;
         self.pen.write(self.offset, header)?;
         self.offset += (header.len() + body.len()) as u64;
         self.end = self.offset;

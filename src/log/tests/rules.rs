@@ -75,6 +75,36 @@ fn a_batch_that_finds_no_room_in_its_segment_is_stored_over() {
     }
 }
 
+/// Whatever of it is there: it was refused, so it is no torn tail.
+#[test]
+fn what_found_no_room_is_no_loss_after_a_close() {
+    for (call, then, rolls) in [(1, 0, false), (2, 0, false), (1, 10, false), (2, 10, false), (1, 0, true), (2, 0, true)] {
+        let (simulated, log) = started();
+        let full = |call| {
+            simulated.fail_at(call, Fault::Error { kind: std::io::ErrorKind::StorageFull, is_sticky: false });
+        };
+        append(&log, &entry(1, 20)).unwrap();
+        log.maintain().unwrap();
+        full(call);
+        append(&log, &entry(2, 100)).unwrap_err();
+        if then > 0 {
+            append(&log, &entry(3, then)).unwrap();
+        }
+        if rolls {
+            // It fits the next segment only, and finds no room there either.
+            full(1);
+            append(&log, &entry(4, 500)).unwrap_err();
+        }
+        log.close().unwrap();
+        let expected: Vec<_> = [(1, 20), (3, then)].into_iter().filter(|frame| frame.1 > 0).collect();
+        for left in [simulated.after_kill(), simulated.after_power_cut(&mut || false)] {
+            let (_, opening, entries) = open(left, tiny()).unwrap();
+            let entries: Vec<_> = entries.iter().map(|(time, ids)| (*time, ids.len() as u16)).collect();
+            assert_eq!((opening.loss, entries), (None, expected.clone()), "{call} {then} {rolls}");
+        }
+    }
+}
+
 #[test]
 fn a_batch_that_fits_no_segment_is_refused() {
     let (simulated, log) = started();
@@ -250,7 +280,7 @@ fn the_pen_leaves_the_page_that_is_synced_when_that_wastes_little() {
     let start_of_next = |time, count| {
         let entry = entry(time, count);
         append(&log, &entry).unwrap();
-        lock(&log.writer).active_end() - (56 + 16 * u64::from(count))
+        lock(&log.writer).active_end().0 - (56 + 16 * u64::from(count))
     };
     start_of_next(1, 10);
     log.sync().unwrap();
