@@ -45,8 +45,15 @@ impl Log {
     /// # Errors
     /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
     pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
-        if lock(&self.writer).sealed.front().is_some_and(|oldest| oldest.newest < before.as_nanos()) {
+        let next = {
+            let writer = lock(&self.writer);
+            let oldest = writer.sealed.front().filter(|oldest| oldest.newest < before.as_nanos());
+            oldest.map(|_| writer.second_first())
+        };
+        if let Some(next) = next {
             self.sync()?;
+            // One without records, which nobody waits for, may be all that follows.
+            next.map_or(Ok(()), |first| self.wait_synced(first))?;
         }
         let mut upkeep = lock(&self.upkeep);
         self.follow_all_older(&upkeep, before)?;
