@@ -26,6 +26,30 @@ fn at_the_limit_on_disk_positions_do_not_keep_segments() {
     }
 }
 
+/// The smallest limit there may be is one that a state goes on under, again and again.
+#[test]
+fn under_the_smallest_limit_on_disk_a_state_goes_on_and_a_smaller_one_is_refused() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let open = |bytes| builder(&clock).max_disk(bytes).open(dir.path().join("state"));
+    for bytes in [1, 1 << 10, (3 << 20) - 1] {
+        let error = open(bytes).unwrap_err();
+        assert_eq!(error.code(), "disk_too_small");
+        assert!(error.to_string().contains("at least 3145728"), "{error}");
+    }
+    assert!(!dir.path().join("state").exists(), "nothing is made");
+    let dedup = open(3 << 20).unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    for round in 0..2 {
+        fill_up(&dedup);
+        assert!(dedup.stats().disk_bytes <= 3 << 20);
+        clock.advance(HOUR * 2);
+        while dedup.try_observe(format!("later {round}")).is_err() {
+            assert!(Instant::now() < patience, "round {round}: all ids aged out, {} bytes", dedup.stats().disk_bytes);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 /// In event time, where the log is told how far time has come.
 #[test]
 fn at_the_limit_on_disk_a_watermark_does_not_keep_segments() {

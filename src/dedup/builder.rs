@@ -10,6 +10,7 @@ use super::durable::{Durable, OnRecovery, Settings, State};
 use super::housekeeping::Tended;
 use super::{BuildError, Deduplicator, Durability, Error, Inner, OnCorrupt, OnLogFailure, RecoveryProgress};
 use crate::event::{Hasher, IdHash, Secret};
+use crate::log::DISK_BYTES_MIN;
 #[cfg(all(test, not(loom)))]
 use crate::log::Storage;
 use crate::time::{Clock, SystemClock, nanos};
@@ -184,8 +185,8 @@ impl Builder {
         self
     }
 
-    /// The most bytes that the state may take on disk. No limit by default. Where it is reached, records cannot be taken
-    /// until older ones have aged out: see [`Builder::on_log_failure`].
+    /// The most bytes that the state may take on disk: 3 MiB or more. No limit by default. Where it is reached, records
+    /// cannot be taken until older ones have aged out: see [`Builder::on_log_failure`].
     pub fn max_disk(mut self, bytes: u64) -> Self {
         self.max_disk = Some(bytes);
         self
@@ -276,6 +277,9 @@ impl Builder {
     /// ```
     pub fn open(mut self, dir: impl AsRef<Path>) -> Result<Deduplicator, Error> {
         let config = self.check(self.durability != Durability::None)?;
+        if let Some(bytes) = self.max_disk.filter(|bytes| *bytes < DISK_BYTES_MIN) {
+            return Err(BuildError::DiskTooSmall { bytes, bytes_min: DISK_BYTES_MIN }.into());
+        }
         let state = State::lock(dir.as_ref(), self.settings())?;
         let secret = state.secret.clone();
         let clock = self.taken_clock();

@@ -77,6 +77,14 @@ pub enum BuildError {
         /// As set.
         expected_ids: usize,
     },
+    /// The limit on disk is too small for a state to go on under it.
+    #[error("{bytes} bytes on disk are too few for a state: allow at least {bytes_min}")]
+    DiskTooSmall {
+        /// The limit.
+        bytes: u64,
+        /// The smallest that is allowed.
+        bytes_min: u64,
+    },
     /// No secret could be made.
     #[error("no random secret could be read from the operating system")]
     Secret(#[source] std::io::Error),
@@ -91,6 +99,7 @@ impl BuildError {
             Self::LatenessTooLong { .. } => "lateness_too_long",
             Self::NoIds => "no_ids",
             Self::MemoryTooSmall { .. } => "memory_too_small",
+            Self::DiskTooSmall { .. } => "disk_too_small",
             Self::Secret(_) => "secret",
         }
     }

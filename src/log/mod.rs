@@ -98,7 +98,7 @@ impl Config {
     pub(crate) fn new(identity: [u8; IDENTITY_BYTES]) -> Self {
         Self {
             identity,
-            segment_bytes_min: 1 << 20,
+            segment_bytes_min: SEGMENT_BYTES_MIN,
             segment_bytes_max: 64 << 20,
             touch_ahead_bytes: 1 << 20,
             watch_every: Duration::from_secs(1),
@@ -395,5 +395,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Under a smaller limit a log with [`Config::new`] would be full for good one day: the segment that is written to is
+/// dropped only when another one follows it, and the room of one is for positions alone.
+pub(crate) const DISK_BYTES_MIN: u64 = 3 * SEGMENT_BYTES_MIN;
 /// What a frame and its segment take besides the body.
 const OVERHEAD_BYTES: usize = PAGE_BYTES + frame::HEADER_BYTES;
