@@ -37,6 +37,14 @@ impl Small {
         assert!(self.mount_with(&format!("remount,size={size}")));
     }
 
+    /// Leaves no byte of room, until what is returned is dropped.
+    fn fill(&self) -> Filler {
+        let filler = Filler(self.root().join("filler"));
+        let mut file = std::fs::File::create(&filler.0).expect("made");
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+        filler
+    }
+
     fn root(&self) -> PathBuf {
         self.dir.path().join("small")
     }
@@ -54,6 +62,15 @@ impl Drop for Small {
     fn drop(&mut self) {
         // The directory cannot be removed before that.
         let _ = Command::new("umount").arg("-l").arg(self.root()).status();
+    }
+}
+
+/// A file that takes all the room there was.
+struct Filler(PathBuf);
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -97,9 +114,12 @@ fn a_full_output_stops_the_run_at_a_line_and_the_next_run_goes_on_there() {
         assert_eq!(ran.report()["balanced"], true);
         is_whole(&read(small.path("out")), &firsts(&lines));
         assert!(ran.count("delivered") > 500, "what came before is out");
+        assert!(ran.count("in_flight") > 0, "and it did not drain");
+        assert_eq!(ran.count("first_seen"), ran.count("delivered") + ran.count("in_flight"));
         assert_eq!(run().code, Some(74), "and again");
         small.grow("16m");
-        assert_eq!(run().code, Some(0));
+        let ran = run();
+        assert_eq!((ran.code, ran.count("in_flight")), (Some(0), 0));
         assert!(read(small.path("out")) == firsts(&lines), "{durability} {input}");
     }
 }
@@ -159,7 +179,7 @@ fn a_signal_ends_the_wait_of_the_last_commit() {
     let args = ["-s", &at("state"), "-o", &at("out"), "-i", &many].map(str::to_owned);
     assert!(dedupd(&args).status().expect("it ends").success());
     let args = ["-s", &at("state"), "-o", &at("new"), "-i", &few].map(str::to_owned);
-    let running = Running::spawn(dedupd(&args).args(["--max-disk", "1KiB"]));
+    let running = Running::spawn(dedupd(&args).args(["--max-disk", "3MiB"]));
     assert!(running.err_line().contains("warning[disk_full]"));
     // All three hundred lines are read by then.
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -220,11 +240,34 @@ fn a_full_state_stops_the_run_and_loses_nothing() {
         let ran = run();
         assert_eq!(ran.code, Some(74), "{}", ran.err);
         assert!(ran.err.contains("error[log_no_room]") && ran.err.contains("make room there"), "{}", ran.err);
+        let told = if input == "file" { "is cut back at the next start" } else { "are committed at the next start" };
+        assert!(ran.err.contains(told), "{}", ran.err);
         small.grow("64m");
         let ran = run();
         assert_eq!(ran.code, Some(0), "{}", ran.err);
         assert!(read(small.outside("out")) == lines, "{input}");
     }
+}
+
+/// Nobody can take them back, and nobody knows whether they are out.
+#[test]
+fn what_was_not_committed_comes_out_of_a_pipe_again() {
+    let Some(small) = Small::mount("4m") else { return };
+    let lines = many_ids();
+    let path = write(small.outside("in"), &lines);
+    let run = || {
+        let args = ["-q", "--when-disk-full", "stop", "--threads", "1", "-s", &small.path("state"), "-i", &path];
+        Ran::from(dedupd(args).output().expect("it ends"))
+    };
+    let first = run();
+    assert_eq!(first.code, Some(74), "{}", first.err);
+    assert!(first.err.contains("they come out again when they are read again"), "{}", first.err);
+    is_whole(first.text(), &lines);
+    small.grow("64m");
+    let second = run();
+    assert_eq!(second.code, Some(0), "{}", second.err);
+    let both = first.text().len() + second.text().len();
+    assert!(lines.ends_with(second.text()) && both > lines.len(), "the last lines are out twice, and none is lost");
 }
 
 #[test]
@@ -257,6 +300,157 @@ fn a_full_state_is_passed_by_when_that_is_asked_for() {
         assert!(ran.count("bypassed") > 1_000, "{}", ran.err);
         assert_eq!(ran.report()["delivery"], "at-least-once");
     }
+}
+
+/// A disk that is full before a state on it is opened: one that is there, or one that is to be made.
+struct FullAtStart {
+    small: Small,
+    is_new: bool,
+}
+
+impl FullAtStart {
+    fn each() -> impl Iterator<Item = (Self, Filler)> {
+        [false, true].into_iter().map_while(|is_new| {
+            let full = Self { small: Small::mount("4m")?, is_new };
+            if !is_new {
+                let ran = filter::filter(&["-q", "-s", &full.small.path("state")], filter::events(0..10));
+                assert_eq!(ran.code, Some(0), "{}", ran.err);
+            }
+            let filler = full.small.fill();
+            Some((full, filler))
+        })
+    }
+
+    /// The filter over twenty events, the first ten of which a state that was there knows.
+    fn command(&self, flags: &[&str]) -> Command {
+        let input = write(self.small.outside("in"), filter::events(0..20));
+        let mut command = dedupd(["-s", &self.small.path("state"), "-i", &input]);
+        command.args(flags);
+        command
+    }
+
+    fn expected(&self) -> String {
+        filter::events(if self.is_new { 0..20 } else { 10..20 })
+    }
+
+    /// Nothing is half there.
+    fn is_sound(&self) {
+        let secret = std::fs::metadata(self.small.path("state/SECRET"));
+        assert_eq!(secret.map_or(32, |about| about.len()), 32);
+        let verified = dedupd(["verify", &self.small.path("state")]).output().expect("it ends");
+        let sound = String::from_utf8_lossy(&verified.stdout).contains("\"sound\":true");
+        assert!(sound || self.is_new, "{verified:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    for out in [None, Some("out")] {
+        for (full, filler) in FullAtStart::each() {
+            let flags = out.map_or(Vec::new(), |out| vec!["-o".to_owned(), full.small.outside(out)]);
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            let running = Running::spawn(&mut full.command(&flags));
+            let warning = running.err_line();
+            assert!(warning.contains("warning[disk_full]: the state"), "{warning}");
+            full.is_sound();
+            // Neither is worth an end.
+            running.signal(libc::SIGHUP);
+            running.signal(libc::SIGUSR1);
+            drop(filler);
+            assert!(running.err_line().contains("warning[disk_room]"), "it is said once");
+            let (status, lines, err) = running.end();
+            assert_eq!(status.code(), Some(0), "{err}");
+            let lines = if out.is_some() { read(full.small.outside("out")) } else { lines };
+            assert_eq!(lines, full.expected());
+            assert_eq!(Ran::from(full.command(&["-q"]).output().expect("it ends")).text(), "", "all are known");
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_at_the_start() {
+    for (full, filler) in FullAtStart::each() {
+        let running = Running::spawn(&mut full.command(&[]));
+        assert!(running.err_line().contains("warning[disk_full]"));
+        running.signal(libc::SIGTERM);
+        let (status, lines, err) = running.end();
+        assert_eq!((status.code(), lines.as_str()), (Some(74), ""), "{err}");
+        full.is_sound();
+        drop(filler);
+        assert_eq!(Ran::from(full.command(&["-q"]).output().expect("it ends")).text(), full.expected());
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_stops_the_run_and_breaks_nothing() {
+    for (full, filler) in FullAtStart::each() {
+        let stopped = || Ran::from(full.command(&["--when-disk-full", "stop"]).output().expect("it ends"));
+        for ran in [stopped(), stopped()] {
+            assert_eq!(ran.code, Some(74), "{}", ran.err);
+            let why = "no space left on device; make room there";
+            assert!(ran.err.contains("error[state_io]: cannot ") && ran.err.contains(why), "{}", ran.err);
+            full.is_sound();
+        }
+        drop(filler);
+        assert_eq!(Ran::from(full.command(&["-q"]).output().expect("it ends")).text(), full.expected());
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_made_for_want_of_room_is_waited_for() {
+    for with_state in [true, false] {
+        let Some(small) = Small::mount("1m,nr_inodes=2") else { return };
+        let filler = small.fill();
+        let input = write(small.outside("in"), filter::events(0..20));
+        let mut command = dedupd(["--when-disk-full", "block", "-o", &small.path("out"), "-i", &input]);
+        if with_state {
+            command.args(["-s", &small.outside("state")]);
+        }
+        let running = Running::spawn(&mut command);
+        let warning = running.err_line();
+        assert!(warning.contains("warning[disk_full]") && warning.contains("/small/out"), "{warning}");
+        drop(filler);
+        let (status, _, err) = running.end();
+        assert_eq!((status.code(), read(small.path("out"))), (Some(0), filter::events(0..20)), "{err}");
+    }
+}
+
+/// Lines that an earlier process has written and did not live to commit.
+#[test]
+fn ids_that_are_recovered_at_the_start_need_room_as_well() {
+    let dir = dir();
+    let at = |name: &str| text(&dir.path().join(name));
+    let args = ["-s", &at("state"), "-o", &at("out")].map(str::to_owned);
+    let run = |flags: &[&str]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+        filter::filter(&args, "")
+    };
+    let args_str: Vec<&str> = args.iter().map(String::as_str).collect();
+    assert_eq!(filter::filter(&args_str, filter::events(0..200_000)).code, Some(0));
+    let add_lines = |ids: std::ops::Range<u32>| {
+        let mut out = std::fs::File::options().append(true).open(at("out")).expect("open");
+        std::io::Write::write_all(&mut out, filter::events(ids).as_bytes()).expect("written");
+        read(at("out"))
+    };
+
+    let whole = add_lines(200_000..200_400);
+    let ran = run(&["--max-disk", "3MiB", "--when-disk-full", "stop"]);
+    assert!(ran.code == Some(74) && ran.err.contains("error[log_no_room]"), "{}", ran.err);
+    let mut command = dedupd(&args);
+    let mut running = Running::spawn(command.args(["--max-disk", "3MiB"]).stdin(Stdio::piped()));
+    assert!(running.err_line().contains("warning[disk_full]: the state"));
+    running.signal(libc::SIGTERM);
+    drop(running.stdin.take());
+    let (status, _, err) = running.end();
+    assert_eq!(status.code(), Some(74), "{err}");
+    let ran = run(&["--report", "json"]);
+    assert_eq!((ran.code, ran.report()["recovered"]["ids_of_lines"].as_u64()), (Some(0), Some(400)), "{}", ran.err);
+    assert!(read(at("out")) == whole, "no line is lost or written again");
+
+    let whole = add_lines(200_400..200_800);
+    let ran = run(&["--max-disk", "3MiB", "--when-disk-full", "pass", "--report", "json"]);
+    assert_eq!((ran.code, ran.count("bypassed")), (Some(0), 400), "{}", ran.err);
+    assert!(read(at("out")) == whole);
 }
 
 #[test]

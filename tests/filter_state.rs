@@ -263,6 +263,11 @@ fn what_needs_a_state_says_so() {
         assert_eq!((ran.code, ran.text()), (Some(2), ""), "{flags:?}");
         assert!(ran.err.contains("--state <DIR>"), "{}", ran.err);
     }
+    let dir = dir();
+    let state = dir.path().join("state");
+    let ran = filter(&["--state", text(&state), "--max-disk", "1KiB"], events([1]));
+    assert_eq!((ran.code, ran.text(), state.exists()), (Some(2), "", false));
+    assert!(ran.err.contains("--max-disk: 1024 bytes") && ran.err.contains("(3MiB)"), "{}", ran.err);
     for (level, why) in [("interval", "it is none, process"), ("interval=0s", "power-loss"), ("interval=5", "no unit")]
     {
         let ran = filter(&["--state", "/nowhere", "--durability", level], "");

@@ -253,8 +253,8 @@ pub struct StateArgs {
         help_heading = "State")]
     pub lock_timeout: Duration,
 
-    /// The most that the state may take on disk; when it is reached, --when-disk-full says what is done [default: no
-    /// limit].
+    /// The most that the state may take on disk, 3MiB or more; when it is reached, --when-disk-full says what is done
+    /// [default: no limit].
     #[arg(long, value_name = "SIZE", value_parser = nonzero_size, requires = "state", help_heading = "State")]
     pub max_disk: Option<u64>,
 
@@ -262,14 +262,14 @@ pub struct StateArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "state", help_heading = "State")]
     pub on_corrupt: CorruptArg,
 
-    /// What to do when the state cannot be kept any more. stop: what is out is committed as far as it can be. pass: go
-    /// on from memory, counted as bypassed, also when only the disk is full.
+    /// What to do when the state cannot be kept any more. stop: end with exit code 74. pass: go on from memory, counted as
+    /// bypassed, also when only the disk is full.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, requires = "state", help_heading = "State")]
     pub when_state_fails: StateFailsArg,
 
-    /// What to do when a disk is full. block: wait for room. stop: all that is out is committed. pass: go on without
-    /// recording, counted as bypassed; for an output that is the same as stop [default: block with --state, else
-    /// stop].
+    /// What to do when a disk is full, at the start as well as later. block: wait for room. stop: end with exit code 74.
+    /// pass: go on without recording, counted as bypassed; for an output, or a state that is yet to be opened, that is the
+    /// same as stop [default: block with --state, else stop].
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "State")]
     pub when_disk_full: Option<WhenDiskFull>,
 

@@ -12,7 +12,7 @@ use crate::args::{
     BadArg, FilterArgs, HashArg, IdArgs, KeyArgs, LateArg, LineArgs, ReportFormat, StateFailsArg, WhenFullArg,
 };
 use crate::exit::{Exit, Failure};
-use crate::filter::Delivery;
+use crate::filter::{Delivery, Room};
 use crate::log::Log;
 use crate::memory;
 use crate::state_dir;
@@ -202,7 +202,11 @@ impl Reading {
 }
 
 /// The set that the flags ask for.
-pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
+pub fn build_set(args: &FilterArgs, room: &mut Room) -> Result<Deduplicator, Failure> {
+    state_dir::open(|| builder(args), args, room)
+}
+
+fn builder(args: &FilterArgs) -> dedupd::Builder {
     let mut builder = window(&args.keys).expected_ids(ids_expected(args)).when_full(match args.when_full {
         WhenFullArg::EvictOldest => WhenFull::EvictOldest,
         WhenFullArg::Refuse => WhenFull::Refuse,
@@ -213,7 +217,7 @@ pub fn build_set(args: &FilterArgs) -> Result<Deduplicator, Failure> {
     if let Some(ids) = args.max_ids {
         builder = builder.max_ids(usize::try_from(ids).unwrap_or(usize::MAX));
     }
-    state_dir::open(builder, args)
+    builder
 }
 
 /// For how many ids room is made ahead, so that the set need not grow at first: what files of this size may hold, and
@@ -261,6 +265,9 @@ fn window(args: &KeyArgs) -> dedupd::Builder {
 pub fn refused(error: &Error) -> Failure {
     match error {
         Error::Build(BuildError::Secret(_)) => Failure::new(Exit::Io, "secret", error.to_string()),
+        Error::Build(BuildError::DiskTooSmall { bytes_min, .. }) => {
+            Failure::usage(format!("--max-disk: {error} ({}MiB)", bytes_min >> 20))
+        }
         _ => Failure::usage(error.to_string()),
     }
 }

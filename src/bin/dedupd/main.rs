@@ -23,6 +23,7 @@ use clap::{CommandFactory, Parser};
 use crate::args::{Cli, Command, FilterArgs};
 use crate::config::Config;
 use crate::exit::{Exit, Failure, cause};
+use crate::filter::Room;
 use crate::log::{Log, LogFormat};
 
 fn main() -> ExitCode {
@@ -74,11 +75,12 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
     let config = Config::new(args)?;
     survive_signals(config.log);
     filter::check(&config)?;
-    let dedup = config::build_set(args)?;
+    let mut room = Room::new(config.when_disk_full, config.log);
+    let dedup = config::build_set(args, &mut room)?;
     if let Some(dir) = &args.state.state {
         state::warn(config.log, dir, &dedup);
     }
-    let ended = filter::run(&config, &dedup);
+    let ended = filter::run(&config, &dedup, room);
     match dedup.close().map_err(|error| state_dir::failure(&error)) {
         Ok(()) => ended,
         Err(failure) if config.state.is_some_and(|state| state.passes_on_failure) => {

@@ -8,16 +8,34 @@ use dedupd::{Builder, Deduplicator, Error, LogError, OnCorrupt, OnLogFailure, Op
 use crate::args::{CorruptArg, FilterArgs, StateFailsArg};
 use crate::config::{Reading, refused};
 use crate::exit::{Exit, Failure, cause};
+use crate::filter::{Room, STATE, is_full};
 use crate::recovery;
 
-/// Opens the state that the flags name, or makes a set in memory.
-pub fn open(builder: Builder, args: &FilterArgs) -> Result<Deduplicator, Failure> {
+/// Opens the state that the flags name, or makes a set in memory. Where it finds no room it is opened again when there is,
+/// if that is waited for.
+pub fn open(builder: impl Fn() -> Builder, args: &FilterArgs, room: &mut Room) -> Result<Deduplicator, Failure> {
+    let Some(directory) = &args.state.state else { return builder().build().map_err(|error| failure(&error)) };
+    let id_paths = Reading::new(&args.keys)?.keys.to_string();
+    loop {
+        let builder = with_state(builder(), args, &id_paths);
+        match recovery::show(builder, directory, args.progress, args.quiet).open(directory) {
+            Err(Error::Open(OpenError::Io { source, .. })) if is_full(&source) && room.wait(STATE) => {}
+            opened => {
+                if opened.is_ok() {
+                    room.found(STATE);
+                }
+                return opened.map_err(|error| failure(&error));
+            }
+        }
+    }
+}
+
+fn with_state(builder: Builder, args: &FilterArgs, id_paths: &str) -> Builder {
     let state = &args.state;
-    let Some(directory) = &state.state else { return builder.build().map_err(|error| failure(&error)) };
     let builder = builder
         .durability(state.durability)
         .lock_timeout(state.lock_timeout)
-        .id_paths(Reading::new(&args.keys)?.keys.to_string())
+        .id_paths(id_paths)
         .on_corrupt(match state.on_corrupt {
             CorruptArg::Refuse => OnCorrupt::Refuse,
             CorruptArg::Salvage => OnCorrupt::Salvage,
@@ -26,26 +44,18 @@ pub fn open(builder: Builder, args: &FilterArgs) -> Result<Deduplicator, Failure
             StateFailsArg::Stop => OnLogFailure::Refuse,
             StateFailsArg::Pass => OnLogFailure::Continue,
         });
-    let builder = match state.max_disk {
+    match state.max_disk {
         Some(bytes) => builder.max_disk(bytes),
         None => builder,
-    };
-    let builder = recovery::show(builder, directory, args.progress, args.quiet);
-    builder.open(directory).map_err(|error| failure(&error))
+    }
 }
 
 /// The failure that an error of the set is.
 pub fn failure(error: &Error) -> Failure {
     let (exit, advice) = match error {
         Error::Open(error) => advise(error),
-        Error::Log(LogError::Poisoned { .. }) => (
-            Exit::Io,
-            "; what is out and not committed comes again at the next start, unless it was a file that is cut back",
-        ),
-        Error::Log(LogError::NoRoom { .. }) => (Exit::Io, ", or raise --max-disk; what is out is committed up to here"),
-        Error::Log(LogError::Io { .. }) => {
-            (Exit::Io, "; nothing is committed from here on: look after the disk or the limit, and run it again")
-        }
+        Error::Log(LogError::NoRoom { .. }) => (Exit::Io, ", or raise --max-disk"),
+        Error::Log(LogError::Io { .. }) => (Exit::Io, "; look after the disk or the limit, and run it again"),
         Error::Log(_) => (Exit::Io, ""),
         error => return refused(error),
     };
@@ -68,6 +78,7 @@ fn advise(error: &OpenError) -> (Exit, &'static str) {
             (Exit::OtherState, "; --key and --hash are part of it, and the file SECRET in the directory")
         }
         OpenError::Newer { .. } => (Exit::OtherState, ""),
+        OpenError::Io { source, .. } if is_full(source) => (Exit::Io, "; make room there, and run it again"),
         OpenError::Io { source, .. } if is_refusal(source.kind()) => {
             (Exit::CannotCreate, "; name a directory that may be written to")
         }

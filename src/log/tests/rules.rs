@@ -78,7 +78,9 @@ fn a_batch_that_finds_no_room_in_its_segment_is_stored_over() {
 /// Whatever of it is there: it was refused, so it is no torn tail.
 #[test]
 fn what_found_no_room_is_no_loss_after_a_close() {
-    for (call, then, rolls) in [(1, 0, false), (2, 0, false), (1, 10, false), (2, 10, false), (1, 0, true), (2, 0, true)] {
+    for (call, then, rolls) in
+        [(1, 0, false), (2, 0, false), (1, 10, false), (2, 10, false), (1, 0, true), (2, 0, true)]
+    {
         let (simulated, log) = started();
         let full = |call| {
             simulated.fail_at(call, Fault::Error { kind: std::io::ErrorKind::StorageFull, is_sticky: false });

@@ -21,7 +21,7 @@ pub struct Books {
     pub refused: u64,
     /// First-seen events that are out.
     pub delivered: u64,
-    /// First-seen events that were read and could not be delivered.
+    /// First-seen events that were read and could not be delivered: none, unless the run ended before it had drained.
     pub in_flight: u64,
     /// Bad, late and refused events by what was done with them.
     pub passed: u64,

@@ -14,13 +14,14 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use dedupd::{Deduplicator, Error, Fingerprint, LogError, Progress, Reservation, ReserveVerdict, Timestamp};
+use dedupd::{Deduplicator, Fingerprint, Progress, Reservation, ReserveVerdict, Timestamp};
 
 use super::control::lock;
+use super::delivery::Delivery;
 use super::output::{Output, Outputs};
-use super::room::Room;
+use super::room::{Recorded, Room};
 use super::trust::Trust;
-use crate::config::WhenDiskFull;
+use crate::config::Config;
 use crate::exit::Failure;
 use crate::state_dir;
 
@@ -59,25 +60,25 @@ pub struct Commits<'a> {
     pub room: Room,
     /// Nothing is committed once it is lost.
     trust: Arc<Trust>,
-    passes: bool,
+    /// What becomes of what is out when it cannot be committed.
+    uncommitted: &'static str,
     /// Ids that could not be recorded.
     pub bypassed: u64,
 }
 
 impl<'a> Commits<'a> {
-    pub fn new(dedup: &'a Deduplicator, at: CommitAt, ids_max: usize, room: Room, trust: &Arc<Trust>) -> Self {
-        let passes = room.policy() == WhenDiskFull::Pass;
+    pub fn new(dedup: &'a Deduplicator, at: CommitAt, config: &Config, room: Room, outputs: &Outputs) -> Self {
         Self {
             dedup,
             at,
             pending: VecDeque::new(),
             ids: 0,
-            ids_max: ids_max.min(IDS_PENDING_MAX),
+            ids_max: config.ids_together_max.min(IDS_PENDING_MAX),
             times: NO_TIMES,
             out: 0,
             room,
-            trust: Arc::clone(trust),
-            passes,
+            trust: Arc::clone(&outputs.trust),
+            uncommitted: what_becomes_of_uncommitted(config, outputs),
             bypassed: 0,
         }
     }
@@ -191,31 +192,40 @@ impl<'a> Commits<'a> {
     /// False when it is passed by.
     fn record(&mut self, mut reservation: Option<&mut Reservation>, progress: &Progress) -> Result<bool, Failure> {
         self.trust.check()?;
-        loop {
-            let recorded = match &mut reservation {
-                Some(reserved) => reserved.try_commit(progress),
-                None if progress.is_empty() => Ok(()),
-                None => self.dedup.record_progress(progress),
-            };
-            match recorded {
-                Ok(()) => break,
-                Err(Error::Log(LogError::NoRoom { .. })) if self.passes => {
-                    let firsts = |reserved: &Reservation| {
-                        let verdicts = reserved.verdicts().iter();
-                        verdicts.filter(|verdict| **verdict == ReserveVerdict::FirstSeen).count() as u64
-                    };
-                    self.bypassed += reservation.map_or(0, |reserved| firsts(reserved));
-                    return Ok(false);
-                }
-                // A segment over the limit on files will not find room by waiting.
-                Err(Error::Log(LogError::NoRoom { source, .. }))
-                    if source.kind() != ErrorKind::FileTooLarge && self.room.wait("the state") => {}
-                // A later batch would be recorded with places that lie behind this one.
-                Err(error) => return Err(self.trust.lose(state_dir::failure(&error))),
+        match self.room.record(self.dedup, reservation.as_deref_mut(), progress) {
+            Ok(Recorded::Yes) => Ok(true),
+            Ok(Recorded::PassedBy) => {
+                self.bypassed += reservation.map_or(0, |reserved| first_seen(reserved));
+                Ok(false)
+            }
+            // A later batch would be recorded with places that lie behind this one.
+            Err(error) => {
+                let mut failure = state_dir::failure(&error);
+                failure.message += self.uncommitted;
+                Err(self.trust.lose(failure))
             }
         }
-        self.room.found("the state");
-        Ok(true)
+    }
+}
+
+/// How many ids of a reservation are first-seen.
+pub fn first_seen(reserved: &Reservation) -> u64 {
+    reserved.verdicts().iter().filter(|verdict| **verdict == ReserveVerdict::FirstSeen).count() as u64
+}
+
+/// What becomes of lines that are out and whose ids cannot be committed.
+pub fn what_becomes_of_uncommitted(config: &Config, outputs: &Outputs) -> &'static str {
+    match config.delivery {
+        Delivery::ExactlyOnce => {
+            "; what is out behind the last commit is cut back at the next start, and comes again: nothing is lost"
+        }
+        Delivery::AtMostOnce => "; nothing is out that is not committed",
+        Delivery::AtLeastOnce if outputs.output.track.is_some() => {
+            "; whole lines that are out behind the last commit stay, and are committed at the next start"
+        }
+        Delivery::AtLeastOnce => {
+            "; lines that are out behind the last commit are not known to be: they come out again when they are read again"
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the threads of a run tell each other apart from chunks: stop, reopen, why it failed, how it stands.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
 
@@ -13,8 +13,9 @@ use crate::exit::Failure;
 /// Shared by the workers, the signal thread and the reporter.
 #[derive(Debug)]
 pub struct Control {
-    /// Read no more. Written by the signal thread and by a worker that failed, read by the reader; orders nothing else.
-    stop: AtomicBool,
+    /// Read no more, and wait for no room. Written by the signal thread, by a signal during the start, and by a worker that
+    /// failed; read by the reader and by whoever waits; orders nothing else.
+    stop: Arc<AtomicBool>,
     /// Reopen the outputs. Written by the signal thread, taken by the writer. With fences, so that it is not
     /// overlooked by both: who asks finds the writer free, or whoever has it finds this when they leave it.
     reopen: AtomicBool,
@@ -56,9 +57,9 @@ impl Follows {
 }
 
 impl Control {
-    pub fn new(waker: Waker, ages: Ages) -> Self {
+    pub fn new(waker: Waker, ages: Ages, stop: Arc<AtomicBool>) -> Self {
         Self {
-            stop: AtomicBool::new(false),
+            stop,
             reopen: AtomicBool::new(false),
             waker,
             failure: Mutex::default(),

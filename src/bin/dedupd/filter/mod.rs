@@ -54,6 +54,7 @@ use self::output::refuse_collisions;
 use self::parse::Parser;
 use self::read::{Filled, Reader, WAKER};
 use self::report::{Kept, Report};
+pub use self::room::{Room, STATE, is_full};
 use self::signals::Answer;
 use self::source::Sources;
 use self::start::Started;
@@ -74,15 +75,15 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 }
 
 /// Runs the filter to its end; [`check`] comes before.
-pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
+pub fn run(config: &Config, dedup: &Deduplicator, mut room: Room) -> Result<Exit, Failure> {
     let sources = (config.delivery == Delivery::ExactlyOnce).then(|| Sources::new(&dedup.progress(), config.follow));
     if let Some(sources) = &sources {
         sources.check(&config.inputs)?;
     }
-    let (outputs, started) = start::open(config, dedup)?;
+    let (outputs, started) = start::open(config, dedup, &mut room)?;
     let poll = Poll::new().map_err(|error| system_failure(&error))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| system_failure(&error))?;
-    let control = Arc::new(Control::new(waker, Ages::new(dedup.window())));
+    let control = Arc::new(Control::new(waker, Ages::new(dedup.window()), room.stop()));
     let line_bytes_max = config.reading.line_bytes_max;
     let (inputs, follow) = (&config.inputs, config.follow);
     let reader = Reader::new(inputs, follow, sources, line_bytes_max, poll, Arc::clone(&control), config.log);
@@ -91,7 +92,7 @@ pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
         dedup,
         handoff: Handoff::new((0..config.threads + SPARE_CHUNKS).map(|_| Chunk::default())),
         reader: Mutex::new(reader),
-        writer: Mutex::new(Writer::new(config, dedup, Arc::clone(&control), outputs)),
+        writer: Mutex::new(Writer::new(config, dedup, Arc::clone(&control), outputs, room, started.ids_bypassed)),
         control,
         found: started,
         started: Instant::now(),
@@ -350,7 +351,10 @@ mod tests {
             let config = Config::new(&cli.filter).expect("a good command line");
             let dedup = Deduplicator::builder().clock(Broken::default()).housekeeping(false).build().expect("a set");
             let (ended, end) = mpsc::channel();
-            let running = thread::spawn(move || ended.send(run(&config, &dedup).map_err(|failure| failure.exit)));
+            let running = thread::spawn(move || {
+                let room = Room::new(config.when_disk_full, config.log);
+                ended.send(run(&config, &dedup, room).map_err(|failure| failure.exit))
+            });
             to_input.write_all(b"{\"id\":1}\n").expect("written");
             assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(Err(Exit::Bug)), "{threads} threads");
             running.join().expect("it ends").expect("told");

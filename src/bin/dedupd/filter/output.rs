@@ -61,9 +61,9 @@ impl Output {
     }
 
     /// The file at `path`, emptied.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).and_then(|file| Self::new(file, Some(path)));
-        file.map_err(|error| cannot_create(path, &error))
+    pub fn create(path: &Path, room: &mut Room) -> Result<Self, Failure> {
+        let file = room.until_found(&path.display().to_string(), || File::create(path));
+        file.and_then(|file| Self::new(file, Some(path))).map_err(|error| cannot_create(path, &error))
     }
 
     /// Writes to `file` from where it stands, or from its end when it was opened for appending.
@@ -259,8 +259,8 @@ impl Output {
 
 impl Outputs {
     /// Makes the outputs. They are no input and not each other: see [`refuse_collisions`].
-    pub fn create(config: &Config) -> Result<Self, Failure> {
-        Self::open(config, Output::create)
+    pub fn create(config: &Config, room: &mut Room) -> Result<Self, Failure> {
+        Self::open(config, |path| Output::create(path, room))
     }
 
     /// Opens each file with `open`.

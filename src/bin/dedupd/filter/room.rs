@@ -1,11 +1,18 @@
-//! A full disk: wait for room, or stop.
+//! A full disk: wait for room, stop, or go on without recording.
+//!
+//! It may be full when a state is opened, so this is there before the threads of a run are, and has to find out by itself
+//! that somebody wants it to end.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::control::Control;
+use dedupd::{Deduplicator, Error, LogError, Progress, Reservation};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
+
 use crate::config::WhenDiskFull;
 use crate::log::Log;
 
@@ -13,37 +20,55 @@ use crate::log::Log;
 #[derive(Debug)]
 pub struct Room {
     policy: WhenDiskFull,
-    control: Arc<Control>,
+    /// Somebody wants the run to end. Written by a signal, or by whoever ends the run; relaxed, as it orders nothing.
+    stop: Arc<AtomicBool>,
     log: Log,
     /// How long the next wait is; zero while there is room.
     pause: Duration,
+    /// Signals end a wait.
+    is_interruptible: bool,
+}
+
+/// What became of a batch that was to be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Recorded {
+    Yes,
+    /// There was no room, and it goes on without.
+    PassedBy,
 }
 
 impl Room {
-    pub fn new(policy: WhenDiskFull, control: Arc<Control>, log: Log) -> Self {
-        Self { policy, control, log, pause: Duration::ZERO }
+    pub fn new(policy: WhenDiskFull, log: Log) -> Self {
+        Self { policy, stop: Arc::default(), log, pause: Duration::ZERO, is_interruptible: false }
     }
 
-    pub fn policy(&self) -> WhenDiskFull {
-        self.policy
+    /// What ends a wait once it is set.
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     /// Waits a while before another try, each time longer. False when that is not wanted, or somebody wants the run to
     /// end.
     pub fn wait(&mut self, what: &str) -> bool {
-        if self.policy != WhenDiskFull::Block || self.control.is_stopping() {
+        if self.policy != WhenDiskFull::Block || self.is_stopping() {
             return false;
+        }
+        if !self.is_interruptible {
+            self.is_interruptible = true;
+            // Without it a signal ends the process at once, which breaks nothing either.
+            let _ = self.take_signals();
         }
         if self.pause.is_zero() {
             self.log.warning("disk_full", format!("{what}: the disk is full; waiting for room, nothing is lost"));
         }
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         let mut left = self.pause;
-        while !left.is_zero() && !self.control.is_stopping() {
+        while !left.is_zero() && !self.is_stopping() {
             thread::sleep(left.min(PAUSE_MIN));
             left = left.saturating_sub(PAUSE_MIN);
         }
-        !self.control.is_stopping()
+        !self.is_stopping()
     }
 
     /// There was room.
@@ -53,6 +78,68 @@ impl Room {
             self.pause = Duration::ZERO;
         }
     }
+
+    /// Does `act` again for as long as it finds the disk full and that is waited for.
+    pub fn until_found<T>(&mut self, what: &str, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match act() {
+                Err(error) if is_full(&error) && self.wait(what) => {}
+                done => {
+                    if done.is_ok() {
+                        self.found(what);
+                    }
+                    return done;
+                }
+            }
+        }
+    }
+
+    /// Records a batch and how far it is, all or nothing.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub fn record(
+        &mut self,
+        dedup: &Deduplicator,
+        mut reservation: Option<&mut Reservation>,
+        progress: &Progress,
+    ) -> Result<Recorded, Error> {
+        loop {
+            let recorded = match &mut reservation {
+                Some(reserved) => reserved.try_commit(progress),
+                None if progress.is_empty() => Ok(()),
+                None => dedup.record_progress(progress),
+            };
+            match recorded {
+                Ok(()) => break,
+                Err(Error::Log(LogError::NoRoom { .. })) if self.policy == WhenDiskFull::Pass => {
+                    return Ok(Recorded::PassedBy);
+                }
+                // A segment over the limit on files will not find room by waiting.
+                Err(Error::Log(LogError::NoRoom { source, .. }))
+                    if source.kind() != io::ErrorKind::FileTooLarge && self.wait(STATE) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.found(STATE);
+        Ok(Recorded::Yes)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Has signals end the wait, and not the process, unless they come twice. Nobody else may have asked for them yet.
+    fn take_signals(&self) -> io::Result<()> {
+        let again = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
+            flag::register(signal, Arc::clone(&again))?;
+            flag::register(signal, Arc::clone(&self.stop))?;
+        }
+        // There is nothing to report yet, and nothing to reopen.
+        [SIGUSR1, SIGHUP].into_iter().try_for_each(|signal| flag::register(signal, Arc::default()).map(drop))
+    }
 }
 
 /// Whether room may come. The limit on a file's size stays.
@@ -60,5 +147,7 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// What a state is called in a warning.
+pub const STATE: &str = "the state";
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);

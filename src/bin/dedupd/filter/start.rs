@@ -8,12 +8,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use dedupd::{Deduplicator, Progress};
+use dedupd::{Deduplicator, Progress, Reservation, Unjudged};
 
 use super::chunk::{Chunk, Shape};
+use super::commit::first_seen;
 use super::delivery::Delivery;
 use super::output::{Output, Outputs, cannot_create};
 use super::parse::Parser;
+use super::room::{Recorded, Room};
 use super::track::Found;
 use crate::config::{Config, State};
 use crate::exit::Failure;
@@ -24,19 +26,26 @@ use crate::state_dir;
 pub struct Started {
     /// Ids of lines that were written and not recorded, and are now.
     pub ids_recovered: u64,
+    /// Such that could not be recorded, as there was no room.
+    pub ids_bypassed: u64,
     /// Bytes that were cut off, as they come again or were no whole line.
     pub bytes_cut: u64,
 }
 
 /// Opens the outputs.
-pub fn open(config: &Config, dedup: &Deduplicator) -> Result<(Outputs, Started), Failure> {
+pub fn open(config: &Config, dedup: &Deduplicator, room: &mut Room) -> Result<(Outputs, Started), Failure> {
     match &config.state {
-        None => Ok((Outputs::create(config)?, Started::default())),
-        Some(state) => continue_outputs(config, state, dedup),
+        None => Ok((Outputs::create(config, room)?, Started::default())),
+        Some(state) => continue_outputs(config, state, dedup, room),
     }
 }
 
-fn continue_outputs(config: &Config, state: &State, dedup: &Deduplicator) -> Result<(Outputs, Started), Failure> {
+fn continue_outputs(
+    config: &Config,
+    state: &State,
+    dedup: &Deduplicator,
+    room: &mut Room,
+) -> Result<(Outputs, Started), Failure> {
     let resumes = config.delivery == Delivery::ExactlyOnce;
     let known = if state.keeps() { dedup.progress() } else { Progress::new() };
     let mut found = Vec::new();
@@ -46,37 +55,45 @@ fn continue_outputs(config: &Config, state: &State, dedup: &Deduplicator) -> Res
     let mut started = Started::default();
     let mut found = found.into_iter();
     let outputs = Outputs::open(config, |path| {
-        let Some((_, found)) = found.next() else { return Output::create(path) };
-        let opened = found.open(resumes)?;
+        let Some((_, found)) = found.next() else { return Output::create(path, room) };
+        let opened = found.open(resumes, room)?;
         started.bytes_cut += opened.bytes_cut;
         if let Some(from) = opened.unrecorded.filter(|_| config.output.as_deref() == Some(path)) {
-            started.ids_recovered = commit_lines(config, dedup, path, from)?;
+            commit_lines(config, dedup, room, path, from, &mut started)?;
         }
         let mut output = opened.output;
         output.track = output.track.filter(|_| state.keeps());
         Ok(output)
     })?;
-    record(&outputs, dedup, &known)?;
+    record(&outputs, dedup, room, &known)?;
     Ok((outputs, started))
 }
 
 /// Records the positions from which this run goes on, unless they are known.
-fn record(outputs: &Outputs, dedup: &Deduplicator, known: &Progress) -> Result<(), Failure> {
+fn record(outputs: &Outputs, dedup: &Deduplicator, room: &mut Room, known: &Progress) -> Result<(), Failure> {
     let mut positions = Progress::new();
     outputs.positions(&mut positions)?;
     if positions.sinks().all(|(name, position)| known.sink(name) == Some(position)) {
         return Ok(());
     }
-    dedup.record_progress(&positions).map_err(|error| state_dir::failure(&error))
+    // Passed by, they are recorded with the first batch that finds room.
+    room.record(dedup, None, &positions).map(drop).map_err(|error| state_dir::failure(&error))
 }
 
-/// Commits the ids of the whole lines of `path` from `offset` on, and says how many were not known.
-fn commit_lines(config: &Config, dedup: &Deduplicator, path: &Path, offset: u64) -> Result<u64, Failure> {
+/// Commits the ids of the whole lines of `path` from `offset` on, and counts those that were not known.
+fn commit_lines(
+    config: &Config,
+    dedup: &Deduplicator,
+    room: &mut Room,
+    path: &Path,
+    offset: u64,
+    started: &mut Started,
+) -> Result<(), Failure> {
     let failed = |error: io::Error| cannot_create(path, &error);
     let mut file = File::open(path).map_err(failed)?;
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
     let mut parser = Parser::new(&config.reading, dedup);
-    let (mut chunk, mut tail, mut ids) = (Chunk::default(), Vec::new(), 0);
+    let (mut chunk, mut tail) = (Chunk::default(), Vec::new());
     // The start of a file may have a byte order mark.
     let mut offset = offset;
     while fill(&mut file, &mut chunk, &mut tail).map_err(failed)? {
@@ -84,9 +101,9 @@ fn commit_lines(config: &Config, dedup: &Deduplicator, path: &Path, offset: u64)
         chunk.shape = Shape::Lines;
         parser.parse(&mut chunk);
         offset += chunk.bytes().len() as u64;
-        ids += commit_ids(config, dedup, &chunk)?;
+        commit_ids(config, dedup, room, &chunk, started)?;
     }
-    Ok(ids)
+    Ok(())
 }
 
 /// Fills `chunk` with whole lines. Memory grows with the longest line that is there, of which most are cut off
@@ -108,21 +125,24 @@ fn fill(file: &mut File, chunk: &mut Chunk, tail: &mut Vec<u8>) -> io::Result<bo
     }
 }
 
-fn commit_ids(config: &Config, dedup: &Deduplicator, chunk: &Chunk) -> Result<u64, Failure> {
-    let mut count = 0;
-    let mut commit = |reserved: Result<dedupd::Reservation, dedupd::Unjudged>| {
+fn commit_ids(
+    config: &Config,
+    dedup: &Deduplicator,
+    room: &mut Room,
+    chunk: &Chunk,
+    started: &mut Started,
+) -> Result<(), Failure> {
+    let mut commit = |reserved: Result<Reservation, Unjudged>| {
         let mut reserved = reserved.map_err(|error| state_dir::failure(&error.into()))?;
-        count +=
-            reserved.verdicts().iter().filter(|verdict| **verdict == dedupd::ReserveVerdict::FirstSeen).count() as u64;
-        reserved.try_commit(&Progress::new()).map_err(|error| state_dir::failure(&error))
+        let recorded = room.record(dedup, Some(&mut reserved), &Progress::new());
+        match recorded.map_err(|error| state_dir::failure(&error))? {
+            Recorded::Yes => started.ids_recovered += first_seen(&reserved),
+            Recorded::PassedBy => started.ids_bypassed += first_seen(&reserved),
+        }
+        Ok(())
     };
-    for ids in chunk.ids.chunks(config.ids_together_max) {
-        commit(dedup.reserve_fingerprints(ids))?;
-    }
-    for ids in chunk.timed.chunks(config.ids_together_max) {
-        commit(dedup.reserve_fingerprints_at(ids))?;
-    }
-    Ok(count)
+    chunk.ids.chunks(config.ids_together_max).try_for_each(|ids| commit(dedup.reserve_fingerprints(ids)))?;
+    chunk.timed.chunks(config.ids_together_max).try_for_each(|ids| commit(dedup.reserve_fingerprints_at(ids)))
 }
 
 const CHUNK_BYTES: usize = 256 << 10;

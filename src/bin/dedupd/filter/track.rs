@@ -10,6 +10,7 @@ use dedupd::Progress;
 use super::identity::{Identity, sibling};
 use super::output::{Output, absolute, cannot_create};
 use super::position::{SINK_TAIL_BYTES, SinkPosition, Tail};
+use super::room::Room;
 use crate::exit::{Exit, Failure};
 
 /// The position of an output that is being written.
@@ -172,7 +173,7 @@ impl Found {
     }
 
     /// Opens it for writing, cut as it has to be.
-    pub fn open(self, resumes: bool) -> Result<Opened, Failure> {
+    pub fn open(self, resumes: bool, room: &mut Room) -> Result<Opened, Failure> {
         let path = &self.path;
         let failed = |error: io::Error| cannot_create(path, &error);
         if matches!(self.start, Start::Unknown) {
@@ -180,7 +181,8 @@ impl Found {
             let output = Output::new(file, Some(path)).map_err(failed)?;
             return Ok(Opened { output, unrecorded: None, bytes_cut: 0 });
         }
-        let file = File::options().append(true).create(true).open(path).map_err(failed)?;
+        let name = path.display().to_string();
+        let file = room.until_found(&name, || File::options().append(true).create(true).open(path)).map_err(failed)?;
         let (mut unrecorded, mut bytes_cut) = (None, 0);
         if let Some((moved, end)) = &self.moved {
             let moved = File::options().append(true).open(moved).map_err(failed)?;
@@ -193,7 +195,7 @@ impl Found {
                 bytes_cut = cut(&file, end).map_err(failed)?;
                 unrecorded = Some(position.offset).filter(|offset| end > *offset);
             }
-            Start::New => sync_new(&file, path).map_err(failed)?,
+            Start::New => room.until_found(&name, || sync_new(&file, path)).map_err(failed)?,
             Start::AtEnd | Start::Unknown => {}
         }
         let name = SinkPosition::name(&absolute(path).unwrap_or_else(|| path.clone()));

@@ -10,7 +10,7 @@ use dedupd::{
 
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
-use super::commit::{CommitAt, Commits, Out, Unfinished};
+use super::commit::{CommitAt, Commits, Out, Unfinished, what_becomes_of_uncommitted};
 use super::control::{Control, lock};
 use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
@@ -45,14 +45,23 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(config: &'a Config, dedup: &'a Deduplicator, control: Arc<Control>, outputs: Outputs) -> Self {
-        let room = Room::new(config.when_disk_full, Arc::clone(&control), config.log);
+    /// `ids_bypassed` could not be recorded at the start.
+    pub fn new(
+        config: &'a Config,
+        dedup: &'a Deduplicator,
+        control: Arc<Control>,
+        outputs: Outputs,
+        room: Room,
+        ids_bypassed: u64,
+    ) -> Self {
+        let mut commits = Commits::new(dedup, commit_at(config, &outputs), config, room, &outputs);
+        commits.bypassed = ids_bypassed;
         Self {
             config,
             dedup,
             control,
             clock: SystemClock::new(),
-            commits: Commits::new(dedup, commit_at(config, &outputs), config.ids_together_max, room, &outputs.trust),
+            commits,
             keeps_positions: config.delivery == Delivery::ExactlyOnce || outputs.output.track.is_some(),
             outputs,
             books: Books::default(),
@@ -221,13 +230,15 @@ impl<'a> Writer<'a> {
 
     /// Why the state cannot be kept any more, in the words of the one who found out.
     fn log_failed(&self) -> Failure {
-        match self.dedup.sync() {
+        let mut failure = match self.dedup.sync() {
             Err(error) => state_dir::failure(&error),
             Ok(()) => {
                 let what = "the state cannot be kept any more: start again to see what is on disk";
                 Failure::new(Exit::Io, "log_failed", what)
             }
-        }
+        };
+        failure.message += what_becomes_of_uncommitted(self.config, &self.outputs);
+        failure
     }
 
     /// In event time, commits what waits when it is too far from this batch to wait beside it.
@@ -413,7 +424,7 @@ impl<'a> Writer<'a> {
 fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
     match config.state.map(|state| state.durability) {
         _ if config.delivery == Delivery::AtMostOnce => CommitAt::Once,
-        // What goes to a pipe comes again until it is committed; what can be cut back does not.
+        // What goes to a pipe comes again until it is committed. what can be cut back does not.
         _ if config.delivery != Delivery::ExactlyOnce && !outputs.output.is_regular() => CommitAt::Once,
         Some(Durability::Interval(interval)) => CommitAt::Within(interval),
         Some(Durability::PowerLoss) => CommitAt::Synced,
