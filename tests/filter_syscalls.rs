@@ -185,3 +185,36 @@ fn only_a_full_disk_is_waited_for() {
         assert!(!err.contains("room") && !err.contains("full"), "{err}");
     }
 }
+
+/// What is diverted is gone from a pipe, so it must be on disk before what came with it is committed.
+#[test]
+fn files_beside_a_pipe_are_synced_before_what_came_with_their_lines_is_committed() {
+    if !can_inject() {
+        return;
+    }
+    let dir = dir();
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    for durability in ["power-loss", "interval=5ms"] {
+        let (trace, rejects) = (path(&format!("trace {durability}")), path(&format!("rejects {durability}")));
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-y", "-e", "trace=fdatasync", "-o", &trace]).arg(env!("CARGO_BIN_EXE_dedupd"));
+        strace.args(["-s", &path(&format!("state {durability}")), "--durability", durability]);
+        strace.args(["--on-bad", "divert", "--rejects", &rejects, "--duplicates", &path("duplicates"), "--append"]);
+        let piped = || Stdio::piped();
+        let mut running = filter::Running::spawn(strace.stdin(piped()).stdout(piped()).stderr(piped()));
+        running.write(events([1, 1, 2]) + "bad\n");
+        assert_eq!(running.line() + &running.line(), events([1, 2]));
+        // While the run goes on: at its end all is synced anyway.
+        let synced = |name: &str| {
+            let trace = std::fs::read_to_string(&trace).unwrap_or_default();
+            trace.lines().collect::<Vec<_>>().iter().rposition(|call| call.contains(name) && call.contains("= 0"))
+        };
+        for name in ["/rejects ", "/duplicates"] {
+            filter::eventually(name, || synced(name).is_some());
+            if durability == "power-loss" {
+                filter::eventually("the commit is synced behind them", || synced(".log>") > synced(name));
+            }
+        }
+        assert_eq!(running.end().0.code(), Some(1));
+    }
+}

@@ -14,7 +14,7 @@ use super::commit::{CommitAt, Commits, Out, Unfinished, what_becomes_of_uncommit
 use super::control::{Control, lock};
 use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
-use super::output::Outputs;
+use super::output::{Output, Outputs};
 use super::place::Place;
 use super::room::Room;
 use super::routes::{Routes, lines_out};
@@ -424,8 +424,8 @@ impl<'a> Writer<'a> {
 fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
     match config.state.map(|state| state.durability) {
         _ if config.delivery == Delivery::AtMostOnce => CommitAt::Once,
-        // What goes to a pipe comes again until it is committed. what can be cut back does not.
-        _ if config.delivery != Delivery::ExactlyOnce && !outputs.output.is_regular() => CommitAt::Once,
+        // What goes to a pipe comes again until it is committed. Only a file beside it is worth the wait for a sync.
+        _ if config.delivery != Delivery::ExactlyOnce && !outputs.all().any(Output::is_regular) => CommitAt::Once,
         Some(Durability::Interval(interval)) => CommitAt::Within(interval),
         Some(Durability::PowerLoss) => CommitAt::Synced,
         _ => CommitAt::Once,
