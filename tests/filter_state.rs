@@ -103,6 +103,35 @@ fn a_state_of_another_configuration_is_78() {
     }
 }
 
+/// One event happened in 2025 and is seen today, another of the same ID happens today: a year apart, and so both are first-seen. Were
+/// the times of one kind taken for those of the other, the second one would be dropped.
+#[test]
+fn a_state_of_the_clocks_times_is_none_of_event_times_and_the_other_way_round() {
+    let dir = dir();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+    let [before, today] = [1_735_689_600, now].map(|at| format!("{{\"id\":1,\"at\":{at}}}\n"));
+    let (by_clock, by_event) = (&[][..], &["--time-field", "at", "--time-unit", "s"][..]);
+    for (made, other) in [(by_clock, by_event), (by_event, by_clock)] {
+        let state = dir.path().join(format!("state {}", made.len()));
+        let run = |flags: &[&str], line: &str| filter(&[&["-q", "-s", text(&state)], flags].concat(), line);
+        assert_eq!(run(made, &before).text(), before);
+        let ran = run(other, &today);
+        assert_eq!((ran.code, ran.text()), (Some(78), ""), "{}", ran.err);
+        let why = "what differs is whether events bring their own times";
+        assert!(ran.err.contains("error[state_of_other_configuration]") && ran.err.contains(why), "{}", ran.err);
+        assert!(ran.err.contains("--time-field"), "{}", ran.err);
+        let explained = filter(&[&["explain", "-s", text(&state)], other].concat(), &today);
+        assert_eq!((explained.code, explained.text()), (Some(78), ""), "{}", explained.err);
+        assert!(explained.err.contains("--time-field"), "{}", explained.err);
+        // Nothing has changed, and what does not concern it may.
+        assert_eq!(filter(&[&["explain", "-s", text(&state)], made].concat(), &before).code, Some(0));
+        assert_eq!(run(&[made, &["--window", "48h"]].concat(), &before).text(), "");
+        let forgotten = filter(&["forget", text(&state)], &before);
+        assert!(forgotten.text().contains("1 forgotten"), "{} {}", forgotten.text(), forgotten.err);
+        assert_eq!(run(made, &before).text(), before);
+    }
+}
+
 /// Turns a bit in a frame of the first segment, and returns that with what is in it then.
 fn corrupt(state: &Path) -> (PathBuf, Vec<u8>) {
     let files = std::fs::read_dir(state).expect("a directory").map(|entry| entry.expect("a file").path());

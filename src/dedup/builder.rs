@@ -97,7 +97,7 @@ impl Builder {
 
     /// Judges by the events' own times: an event may be this much older than the newest one before it. At most 100
     /// windows; with more than five, an ID that comes back again and again may be forgotten early, which is counted.
-    /// Questions without a time take the clock's.
+    /// Questions without a time take the clock's. A state keeps to what it was made with, event time or not.
     pub fn lateness(mut self, lateness: Duration) -> Self {
         self.lateness = Some(lateness);
         self

@@ -3,7 +3,8 @@
 //! ```text
 //! offset  size
 //!      0     1  hash: 1 = SipHash-1-3-128, 2 = XXH3-128
-//!      1     7  zero
+//!      1     1  1 = events bring their own times, 0 = the clock's count
+//!      2     6  zero
 //!      8     8  digest of the id paths: XXH3-64 of their text
 //!     16     8  zero
 //!     24     8  check value of the secret: the first half of the fingerprint of "dedupd/check" in the scope "dedupd/check"
@@ -33,17 +34,19 @@ pub enum SecretFile {
     Unknown,
 }
 
-/// The configuration that the fingerprints of a log depend on.
+/// The configuration that the fingerprints of a log depend on, and the meaning of its times: those of events and those of
+/// the clock cannot be compared, so replayed for the other they would make new events duplicates, or forget old ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity(pub(super) [u8; IDENTITY_BYTES]);
 
 impl Identity {
-    pub(crate) fn new(hash: IdHash, id_paths: &str, secret: &Secret) -> Self {
+    pub(crate) fn new(hash: IdHash, id_paths: &str, event_time: bool, secret: &Secret) -> Self {
         let mut bytes = [0; IDENTITY_BYTES];
         bytes[0] = match hash {
             IdHash::SipHash13 => 1,
             IdHash::Xxh3 => 2,
         };
+        bytes[1] = u8::from(event_time);
         bytes[8..16].copy_from_slice(&xxhash_rust::xxh3::xxh3_64(id_paths.as_bytes()).to_le_bytes());
         bytes[24..].copy_from_slice(&check_value(secret));
         Self(bytes)
@@ -62,6 +65,8 @@ impl Identity {
             "the hash"
         } else if self.id_paths_digest() != found.id_paths_digest() {
             "the id paths"
+        } else if self.is_in_event_time() != found.is_in_event_time() {
+            "whether events bring their own times"
         } else {
             "the configuration"
         }
@@ -73,6 +78,10 @@ impl Identity {
             2 => Some(IdHash::Xxh3),
             _ => None,
         }
+    }
+
+    pub(super) fn is_in_event_time(&self) -> bool {
+        self.0[1] == 1
     }
 
     pub(super) fn id_paths_digest(&self) -> [u8; 8] {

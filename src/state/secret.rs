@@ -1,4 +1,4 @@
-//! [`secret()`]: what makes the fingerprints of a state, for who wants to ask it from outside.
+//! [`secret()`] and [`is_in_event_time()`]: what a state's fingerprints and times mean, for who wants to ask it from outside.
 
 use std::path::Path;
 
@@ -47,11 +47,20 @@ pub fn secret(path: impl AsRef<Path>, hash: IdHash, id_paths: &str) -> Result<Se
     let file = reader.path.join(SECRET_NAME);
     let secret = read_secret(&file).map_err(|source| StateError::io("read", &file, source))?;
     let secret = secret.ok_or_else(|| bad(&file))?;
-    let wanted = Identity::new(hash, id_paths, &secret);
-    match identity(&survey).filter(|found| *found != wanted) {
-        None => Ok(secret),
-        Some(found) => Err(other(&reader, wanted.difference(&found.bytes())).into()),
-    }
+    let Some(found) = identity(&survey) else { return Ok(secret) };
+    // Its fingerprints are the same whatever its times are.
+    let wanted = Identity::new(hash, id_paths, found.is_in_event_time(), &secret);
+    if found == wanted { Ok(secret) } else { Err(other(&reader, wanted.difference(&found.bytes())).into()) }
+}
+
+/// Whether the state at `path` goes by the events' own times, as it does when it was made with
+/// [`Builder::lateness`](crate::Builder::lateness); one without a log goes by neither yet.
+///
+/// # Errors
+/// [`StateError`]: there is no state, or it cannot be read. Frames are not looked at.
+pub fn is_in_event_time(path: impl AsRef<Path>) -> Result<bool, StateError> {
+    let survey = Survey::of_headers(&Reader::open(path.as_ref())?.disk)?;
+    Ok(identity(&survey).is_some_and(|identity| identity.is_in_event_time()))
 }
 
 fn other(reader: &Reader, differs: &str) -> Problem {

@@ -75,7 +75,7 @@ fn advise(error: &OpenError) -> (Exit, &'static str) {
             (Exit::Corrupt, "; dedupd verify says more, dedupd repair or --on-corrupt salvage moves the bad part aside")
         }
         OpenError::OtherState { .. } => {
-            (Exit::OtherState, "; --key and --hash are part of it, and the file SECRET in the directory")
+            (Exit::OtherState, "; --key, --hash, whether there is a --time-field, and the file SECRET are part of it")
         }
         OpenError::Newer { .. } => (Exit::OtherState, ""),
         OpenError::Io { source, .. } if is_full(source) => (Exit::Io, "; make room there, and run it again"),

@@ -96,7 +96,8 @@ impl State {
         on_recovery: Option<&OnRecovery>,
         new_set: impl Fn() -> Result<Arc<Set>, BuildError>,
     ) -> Result<Durable, Error> {
-        let identity = Identity::new(self.settings.hash, &self.settings.id_paths, &self.secret);
+        let identity =
+            Identity::new(self.settings.hash, &self.settings.id_paths, self.settings.event_time, &self.secret);
         let refused = |error| OpenError::log(error, |found| identity.difference(found));
         let now = clock.now();
         let mut repair = None;

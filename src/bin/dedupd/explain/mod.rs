@@ -21,6 +21,9 @@ use past::{Past, Question};
 pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let reading = Reading::new(&args.keys)?;
     let secret = args.state.as_ref().map(|dir| state::secret(dir, &args.keys.ids, &reading)).transpose()?;
+    if let Some(dir) = &args.state {
+        state::check_time(dir, args.keys.time_field.is_some())?;
+    }
     let dedup = build_plain_set(&args.keys, secret)?;
     let past = args.state.as_ref().map(|dir| Past::new(dir.clone(), &args.keys, &dedup));
     let (decoder, out) = (reading.decoder(), io::stdout().lock());

@@ -84,6 +84,8 @@ fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Deduplicator, 
         .hash(args.ids.hash.into())
         .id_paths(reading.keys.to_string())
         .lock_timeout(args.lock_timeout);
+    let event_time = dedupd::state::is_in_event_time(&args.dir).map_err(|error| super::failure(&error))?;
+    let builder = if event_time { builder.lateness(Duration::MAX) } else { builder };
     let builder = recovery::show(builder, &args.dir, false, log.quiet);
     builder.open(&args.dir).map_err(|error| state_dir::failure(&error))
 }

@@ -52,6 +52,17 @@ pub fn secret(dir: &Path, ids: &IdArgs, reading: &Reading) -> Result<Secret, Fai
     })
 }
 
+/// Refuses a state whose times are not the ones that are asked about: the events' own, or the clock's.
+pub fn check_time(dir: &Path, event_time: bool) -> Result<(), Failure> {
+    let advice = match dedupd::state::is_in_event_time(dir).map_err(|error| failure(&error))? {
+        is_so if is_so == event_time => return Ok(()),
+        true => "was made with --time-field: give the same one",
+        false => "was made without --time-field: leave it out",
+    };
+    let message = format!("{} {advice}, or name another directory", dir.display());
+    Err(Failure::new(Exit::OtherState, "state_of_other_configuration", message))
+}
+
 fn problem_failure(problem: &Problem) -> Failure {
     let exit = if problem.code == "state_corrupt" { Exit::Corrupt } else { Exit::OtherState };
     Failure::new(exit, problem.code, &problem.message)
