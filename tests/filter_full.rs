@@ -453,6 +453,31 @@ fn ids_that_are_recovered_at_the_start_need_room_as_well() {
     assert!(read(at("out")) == whole);
 }
 
+/// Repeats that extend windows are recorded as well.
+#[test]
+fn repeats_that_find_no_room_are_counted_or_waited_for() {
+    let dir = dir();
+    let at = |name: &str| text(&dir.path().join(name));
+    let timed = |ids: std::ops::Range<u32>, at: u32| -> String {
+        ids.map(|id| format!("{{\"id\":{id},\"at\":{}}}\n", 1_700_000_000 + at)).collect()
+    };
+    let (firsts, repeats) = (write(at("firsts"), timed(0..150_000, 0)), write(at("repeats"), timed(0..1_000, 3_600)));
+    let common = ["--report", "json", "--time-field", "at", "--time-unit", "s", "--extend"];
+    assert!(dedupd(common).args(["-s", &at("state"), &firsts]).output().expect("it ends").status.success());
+    for flags in [["--when-disk-full", "pass"], ["--when-state-fails", "pass"]] {
+        let mut command = dedupd(common);
+        command.args(flags).args(["-s", &at("state"), "--max-disk", "3MiB", &repeats]);
+        let ran = Ran::from(command.output().expect("it ends"));
+        assert_eq!((ran.code, ran.text(), ran.count("duplicate")), (Some(0), "", 1_000), "{flags:?} {}", ran.err);
+        assert!(ran.count("bypassed") > 0, "{flags:?} {}", ran.err);
+        assert!(ran.err.contains("warning[log_no_room]"), "{flags:?} {}", ran.err);
+    }
+    let running = Running::spawn(dedupd(common).args(["-s", &at("state"), "--max-disk", "3MiB", &repeats]));
+    assert!(running.err_line().contains("warning[disk_full]: the state"));
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().0.code(), Some(74));
+}
+
 #[test]
 fn the_limit_on_the_size_of_files_is_an_error_and_no_death() {
     const LIMIT: u64 = 5_000_001;

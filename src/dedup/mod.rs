@@ -486,7 +486,8 @@ impl Inner {
     fn stats(&self) -> Stats {
         self.notice_time();
         let keeper = self.durable.as_ref().map(Durable::keeper);
-        let (unlogged, disk_bytes) = keeper.map_or((0, 0), |keeper| (keeper.unlogged(), keeper.disk_bytes()));
+        let (unlogged, disk_bytes) =
+            keeper.map_or((0, 0), |keeper| (keeper.unlogged() + keeper.waiting(), keeper.disk_bytes()));
         Stats { unlogged, disk_bytes, ..Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed)) }
     }
 }

@@ -34,7 +34,8 @@ pub struct Stats {
     pub clock_held: u64,
     /// Broken promise: questions that could not be judged and were answered with first-seen all the same.
     pub bypassed: u64,
-    /// Broken promise: records that are missing in the log, because it failed and questions were answered all the same.
+    /// Broken promise: records that are missing in the log, because it failed and questions were answered all the same. Those
+    /// that only wait for room are counted until it takes them.
     pub unlogged: u64,
     /// Entries moved when segments grew, were split or were gathered: the work that growing and shrinking cost.
     pub moved: u64,

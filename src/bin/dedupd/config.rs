@@ -132,6 +132,12 @@ impl Config {
         config.delivery = Delivery::choose(&config, args.state.delivery)?;
         Ok(config)
     }
+
+    /// Whether it goes on without a state that fails with this code.
+    pub fn passes_by(&self, code: &str) -> bool {
+        let is_full = code == "log_no_room" && self.when_disk_full == WhenDiskFull::Pass;
+        is_full || self.state.is_some_and(|state| state.passes_on_failure)
+    }
 }
 
 impl State {

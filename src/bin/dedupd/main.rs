@@ -83,7 +83,7 @@ fn filter(args: &FilterArgs) -> Result<Exit, Failure> {
     let ended = filter::run(&config, &dedup, room);
     match dedup.close().map_err(|error| state_dir::failure(&error)) {
         Ok(()) => ended,
-        Err(failure) if config.state.is_some_and(|state| state.passes_on_failure) => {
+        Err(failure) if config.passes_by(failure.code) => {
             config.log.warning(failure.code, failure.message);
             ended
         }

@@ -182,7 +182,9 @@ impl Keeper {
             self.note_gathered();
             return true;
         }
-        self.flush().is_ok() && self.wait_for_all(0).is_ok()
+        let flushed = self.flush();
+        // Where answers go on from memory, what is missing is counted.
+        (flushed.is_ok() || self.on_failure == OnLogFailure::Continue) && self.wait_for_all(0).is_ok()
     }
 
     /// Appends `ids` that were reserved and `progress` as one frame, and has `mark` mark the ids. `latest` is the highest time
@@ -320,9 +322,19 @@ impl Keeper {
         self.log.disk_bytes()
     }
 
-    /// Records that are missing in the log.
+    /// Records that are missing in the log for good.
     pub(in crate::dedup) fn unlogged(&self) -> u64 {
         self.unlogged.load(Ordering::Relaxed)
+    }
+
+    /// Records that are missing in the log for as long as it takes none, and were answered for.
+    pub(in crate::dedup) fn waiting(&self) -> u64 {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let mut gathering = lock(&self.gathering);
+        self.set.take_changes(&mut gathering.changes);
+        gathering.len() as u64
     }
 
     /// Appends what was gathered.

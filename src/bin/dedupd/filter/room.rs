@@ -125,6 +125,17 @@ impl Room {
         Ok(Recorded::Yes)
     }
 
+    /// Has recorded what repeats have gathered, as far as there is room or it is waited for. Who closes the state is told the
+    /// rest.
+    pub fn record_gathered(&mut self, dedup: &Deduplicator) {
+        while matches!(dedup.sync(), Err(Error::Log(LogError::NoRoom { .. }))) {
+            if !self.wait(STATE) {
+                return;
+            }
+        }
+        self.found(STATE);
+    }
+
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

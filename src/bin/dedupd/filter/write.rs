@@ -117,6 +117,12 @@ impl<'a> Writer<'a> {
             false => self.record_positions(),
         });
         let committed = committed.and_then(|()| self.check_outputs());
+        match self.config.state {
+            // It has what cannot be recorded counted.
+            Some(state) if state.passes_on_failure => drop(self.dedup.position()),
+            Some(_) if committed.is_ok() => self.commits.room.record_gathered(self.dedup),
+            _ => {}
+        }
         self.warnings.end(&self.books);
         self.publish();
         committed
