@@ -396,6 +396,57 @@ fn a_disk_that_is_full_at_the_start_stops_the_run_and_breaks_nothing() {
     }
 }
 
+/// What the state knows is dropped, and the rest goes out and is counted. One that is yet to be made needs its secret.
+#[test]
+fn a_disk_that_is_full_at_the_start_is_passed_by_where_that_is_asked_for() {
+    for flags in [["--when-disk-full", "pass"], ["--when-state-fails", "pass"]] {
+        for (full, filler) in FullAtStart::each() {
+            let flags = [&flags[..], &["--report", "json"]].concat();
+            let passed = || Ran::from(full.command(&flags).output().expect("it ends"));
+            if full.is_new {
+                if flags[0] == "--when-disk-full" {
+                    let ran = passed();
+                    assert_eq!((ran.code, ran.text()), (Some(74), ""), "{}", ran.err);
+                }
+                continue;
+            }
+            for ran in [passed(), passed()] {
+                assert_eq!((ran.code, ran.text()), (Some(0), &*full.expected()), "{}", ran.err);
+                assert_eq!((ran.count("bypassed"), ran.count("duplicate")), (10, 10), "{}", ran.err);
+                assert_eq!(ran.report()["delivery"], "at-least-once");
+                full.is_sound();
+            }
+            drop(filler);
+            let ran = passed();
+            assert_eq!((ran.text(), ran.count("bypassed")), (&*full.expected(), 0), "{}", ran.err);
+            assert_eq!(passed().text(), "", "with room all are known");
+        }
+    }
+}
+
+/// Once there is room, it is used.
+#[test]
+fn a_run_that_passed_by_at_its_start_records_when_there_is_room() {
+    let Some((full, filler)) = FullAtStart::each().next() else { return };
+    let state = full.small.path("state");
+    let mut running = Running::start(&["-q", "-s", &state, "--when-disk-full", "pass"]);
+    running.write(filter::events([5, 100]));
+    assert_eq!(running.line(), filter::events([100]));
+    drop(filler);
+    let knows = || {
+        !filter::filter(&["export", &state], "").out.is_empty() && {
+            let explained = filter::filter(&["explain", "-s", &state], filter::events([100]));
+            explained.text().contains("duplicate")
+        }
+    };
+    eventually("it is recorded", || {
+        running.write(filter::events([100]));
+        knows()
+    });
+    assert_eq!(running.end().0.code(), Some(0));
+    assert_eq!(filter::filter(&["-q", "-s", &state], filter::events([5, 100, 101])).text(), filter::events([101]));
+}
+
 #[test]
 fn an_output_that_cannot_be_made_for_want_of_room_is_waited_for() {
     for with_state in [true, false] {

@@ -50,6 +50,7 @@ pub struct Builder {
     on_corrupt: OnCorrupt,
     lock_timeout: Duration,
     max_disk: Option<u64>,
+    open_full: bool,
     id_paths: String,
     on_recovery: Option<Box<OnRecovery>>,
     shape: Option<Shape>,
@@ -75,6 +76,7 @@ impl Builder {
             on_corrupt: OnCorrupt::default(),
             lock_timeout: Duration::ZERO,
             max_disk: None,
+            open_full: false,
             id_paths: String::new(),
             on_recovery: None,
             shape: None,
@@ -192,6 +194,14 @@ impl Builder {
         self
     }
 
+    /// Whether a state is opened also when its disk has no room for a first record. It is not by default. One that is opened
+    /// so knows what it knew; to record anything fails as on any full disk, until there is room: see
+    /// [`Builder::on_log_failure`]. The directory itself and the secret of a new state need room all the same.
+    pub fn open_full(mut self, open_full: bool) -> Self {
+        self.open_full = open_full;
+        self
+    }
+
     /// What ids are made of, in the caller's words, such as the path of a JSON member. A state remembers it, and is not
     /// opened with another one.
     pub fn id_paths(mut self, id_paths: impl Into<String>) -> Self {
@@ -305,6 +315,7 @@ impl Builder {
             on_corrupt: self.on_corrupt,
             lock_timeout: self.lock_timeout,
             disk_bytes_max: self.max_disk,
+            opens_full: self.open_full,
             id_paths: std::mem::take(&mut self.id_paths),
             hash: self.hash,
             secret: self.secret.take(),
@@ -402,6 +413,7 @@ impl fmt::Debug for Builder {
             .field("on_log_failure", &self.on_log_failure)
             .field("on_corrupt", &self.on_corrupt)
             .field("max_disk", &self.max_disk)
+            .field("open_full", &self.open_full)
             .field("id_paths", &self.id_paths)
             .finish_non_exhaustive()
     }

@@ -266,7 +266,7 @@ impl From<AppendError> for LogError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Poisoned(poisoned) => poisoned.into(),
-            AppendError::NoSegment { place, source } if is_of_room(&source) => Self::NoRoom { place, source },
+            AppendError::NoSegment { place, source } if log::is_of_room(&source) => Self::NoRoom { place, source },
             AppendError::NoRoom { place, source } => Self::NoRoom { place, source },
             AppendError::NoSegment { place, source } => Self::Io { place, source },
             AppendError::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
@@ -278,10 +278,4 @@ impl From<Poisoned> for LogError {
     fn from(poisoned: Poisoned) -> Self {
         Self::Poisoned { message: poisoned.to_string() }
     }
-}
-
-/// Whether more room would help.
-fn is_of_room(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge)
 }

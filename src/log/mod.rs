@@ -91,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) disk_bytes_max: Option<u64>,
     /// So much of that is for [`Log::append_of_upkeep`] alone.
     pub(crate) disk_bytes_reserved: u64,
+    /// Whether an open succeeds also when there is no room on disk for the first segment: appends find none until there is.
+    pub(crate) opens_full: bool,
 }
 
 impl Config {
@@ -104,6 +106,7 @@ impl Config {
             watch_every: Duration::from_secs(1),
             disk_bytes_max: None,
             disk_bytes_reserved: 0,
+            opens_full: false,
         }
     }
 
@@ -171,17 +174,30 @@ impl Log {
         let storage = counted.map_err(|source| refused(&*storage, "list", "", source))?;
         let mut recovered = recovery::recover(&storage, &config.identity, &mut replay)?;
         let number = recovered.next_number;
-        let segment = first_segment(&storage, &config, &recovered)
-            .map_err(|error| refused(&storage, "prepare", &header::name(number), error.into_source()))?;
-        recovered.tidy(&storage)?;
-        let Recovered { place, newest, row, loss, .. } = recovered;
+        let segment = match first_segment(&storage, &config, &recovered) {
+            Err(PrepareError::Refused(error)) if config.opens_full && is_of_room(&error) => None,
+            prepared => {
+                let failed =
+                    |error: PrepareError| refused(&storage, "prepare", &header::name(number), error.into_source());
+                Some(prepared.map_err(failed)?)
+            }
+        };
+        let (place, newest, row, loss) =
+            (recovered.place, recovered.newest, recovered.row.clone(), recovered.loss.clone());
+        let (segment, unfenced) = match segment {
+            Some(segment) => {
+                recovered.tidy(&storage)?;
+                (segment, None)
+            }
+            None => (Prepared::absent(number), Some(recovered)),
+        };
         let newest_told = (newest != i64::MIN).then(|| Timestamp::from_nanos(newest));
         let opening = Opening { position: Position(place.sequence), newest: newest_told, loss };
         let log = Self {
             storage,
             config,
             writer: Mutex::new(Writer::new(segment, place, newest, row)),
-            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None }),
+            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None, unfenced }),
             commit: Commit::default(),
             // Recovery had every file written back before it read it.
             synced: AtomicU64::new(place.sequence),
@@ -230,6 +246,12 @@ impl Log {
     /// Up to where everything is known to be on disk.
     pub(crate) fn durable(&self) -> Position {
         Position(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Whether there was no room for the first segment yet.
+    #[cfg(test)]
+    fn is_absent(&self) -> bool {
+        lock(&self.writer).is_absent()
     }
 
     /// What all files of the log take on disk.
@@ -354,6 +376,12 @@ impl Log {
     fn poison_with(&self, why: String) -> Poisoned {
         self.poison.get_or_init(|| Poisoned { why }).clone()
     }
+}
+
+/// Whether more room would help.
+pub(crate) fn is_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge)
 }
 
 /// Whether a log was begun in `storage`.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::header::{self, IDENTITY_BYTES, PAGE_BYTES, SegmentHeader, Start};
-use super::storage::{File, Opened, Pen, Storage};
+use super::storage::{File, Opened, Pen, Status, Storage};
 
 /// A segment without frames, ready for them.
 pub(super) struct Prepared {
@@ -34,6 +34,44 @@ pub(super) enum PrepareError {
     Refused(io::Error),
     /// A sync failed: what is on disk is not known.
     Unsynced(io::Error),
+}
+
+impl Prepared {
+    /// What stands in for the first segment as long as there is no room for it: nothing fits into it, and it has no file.
+    pub(super) fn absent(number: u64) -> Self {
+        let (salt, bytes, touched) = (0, 0, PAGE_BYTES as u64);
+        Self { number, salt, bytes, touched, pen: Box::new(Absent), file: Arc::new(Absent) }
+    }
+}
+
+/// No file.
+#[derive(Debug)]
+struct Absent;
+
+impl Pen for Absent {
+    fn write(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn lacks_room(&self, _: &io::Error) -> bool {
+        true
+    }
+}
+
+impl File for Absent {
+    fn sync(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn status(&self) -> io::Result<Status> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn touch(&self, _: u64, _: u64) {}
 }
 
 impl Order {

@@ -9,11 +9,11 @@ use crate::sync::Ordering;
 use crate::time::Timestamp;
 
 use super::header::{self, PAGE_BYTES, Start};
-use super::recovery::{Sealed, cut_to};
+use super::recovery::{Recovered, Sealed, cut_to};
 use super::segment::{Order, PrepareError, RECYCLED_NAME, name_before};
 use super::storage::Storage as _;
 use super::writer::Body;
-use super::{AppendError, Config, Log, Poisoned, Purpose, RetireError, lock};
+use super::{AppendError, Config, Log, Poisoned, Purpose, RetireError, first_segment, lock};
 
 /// What the housekeeper holds while it works with files.
 pub(super) struct Upkeep {
@@ -22,6 +22,8 @@ pub(super) struct Upkeep {
     pub(super) has_recycled: bool,
     /// When the files were last looked at.
     pub(super) watched: Option<Instant>,
+    /// What was recovered, until there is room for a segment that fences it off.
+    pub(super) unfenced: Option<Recovered>,
 }
 
 impl Log {
@@ -45,6 +47,9 @@ impl Log {
     /// # Errors
     /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
     pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
+        if lock(&self.writer).is_absent() {
+            return Ok(0);
+        }
         let next = {
             let writer = lock(&self.writer);
             let oldest = writer.sealed.front().filter(|oldest| oldest.newest < before.as_nanos());
@@ -108,6 +113,9 @@ impl Log {
             writer if writer.next.is_some() => return Ok(()),
             writer => writer.active_bytes().saturating_mul(2),
         };
+        if upkeep.unfenced.is_some() {
+            return self.prepare_first(&mut upkeep);
+        }
         let (number, start, is_recycled) = (upkeep.next_number, Start::Follows, upkeep.has_recycled);
         let name = header::name(number);
         let no_segment = |source| AppendError::NoSegment { place: self.storage.place(&name), source };
@@ -124,6 +132,24 @@ impl Log {
         next.touched = ahead;
         lock(&self.writer).next = Some(next);
         Ok(())
+    }
+
+    /// Makes the segment ready that the open found no room for.
+    fn prepare_first(&self, upkeep: &mut Upkeep) -> Result<(), AppendError> {
+        let Some(mut recovered) = upkeep.unfenced.take() else { return Ok(()) };
+        let name = header::name(recovered.next_number);
+        match first_segment(&self.storage, &self.config, &recovered) {
+            Err(PrepareError::Unsynced(source)) => Err(self.poison("sync", &name, &source).into()),
+            Err(PrepareError::Refused(source)) => {
+                upkeep.unfenced = Some(recovered);
+                Err(AppendError::NoSegment { place: self.storage.place(&name), source })
+            }
+            Ok(first) => {
+                recovered.tidy(&self.storage).map_err(|error| self.poison_with(error.to_string()))?;
+                lock(&self.writer).next = Some(first);
+                Ok(())
+            }
+        }
     }
 
     /// The size of the next segment: twice the last one, within the limits of one segment and of all files. Files are cut

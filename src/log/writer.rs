@@ -133,6 +133,9 @@ impl Writer {
     pub(super) fn roll(&mut self) -> bool {
         let Some(next) = self.next.take() else { return false };
         let old = std::mem::replace(&mut self.active, Active::new(next));
+        if old.is_absent() {
+            return true;
+        }
         let (number, last, newest, end) = (old.number, self.place.sequence, self.newest, old.end);
         let has_rest = old.has_rest();
         // Also one without a frame: it goes after those before it, and before those after it.
@@ -170,7 +173,8 @@ impl Writer {
             let (number, bytes, file) = (next.number, next.bytes, Arc::clone(&next.file));
             Segment { number, bytes, file }
         });
-        [self.active.segment()].into_iter().chain(next).collect()
+        let active = Some(&self.active).filter(|active| !active.is_absent()).map(Active::segment);
+        active.into_iter().chain(next).collect()
     }
 
     /// Whether the pen will soon reach pages that nobody has touched, or the end of the last segment there is.
@@ -193,6 +197,11 @@ impl Writer {
     /// Whether no frame follows those of the sealed segments, and all of those are older than `before`.
     pub(super) fn is_all_older(&self, before: i64) -> bool {
         self.active.first.is_none() && !self.sealed.is_empty() && self.newest < before
+    }
+
+    /// Whether there was no room for a segment yet: none fences off what was recovered.
+    pub(super) fn is_absent(&self) -> bool {
+        self.active.is_absent()
     }
 
     pub(super) fn active_number(&self) -> u64 {
@@ -224,6 +233,10 @@ impl Active {
 
     fn has_rest(&self) -> bool {
         self.stored > self.end
+    }
+
+    fn is_absent(&self) -> bool {
+        self.bytes == 0
     }
 
     fn write(&mut self, header: &[u8], body: &[u8], sequence: u64) -> io::Result<()> {

@@ -268,7 +268,7 @@ pub struct StateArgs {
     pub when_state_fails: StateFailsArg,
 
     /// What to do when a disk is full, at the start as well as later. block: wait for room. stop: end with exit code 74.
-    /// pass: go on without recording, counted as bypassed; for an output, or a state that is yet to be opened, that is the
+    /// pass: go on without recording, counted as bypassed; for an output, or a state that is yet to be made, that is the
     /// same as stop [default: block with --state, else stop].
     #[arg(long, value_name = "WHAT", value_enum, help_heading = "State")]
     pub when_disk_full: Option<WhenDiskFull>,

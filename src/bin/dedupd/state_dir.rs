@@ -16,8 +16,9 @@ use crate::recovery;
 pub fn open(builder: impl Fn() -> Builder, args: &FilterArgs, room: &mut Room) -> Result<Deduplicator, Failure> {
     let Some(directory) = &args.state.state else { return builder().build().map_err(|error| failure(&error)) };
     let id_paths = Reading::new(&args.keys)?.keys.to_string();
+    let passes = args.state.when_state_fails == StateFailsArg::Pass;
     loop {
-        let builder = with_state(builder(), args, &id_paths);
+        let builder = with_state(builder(), args, &id_paths).open_full(passes || room.passes());
         match recovery::show(builder, directory, args.progress, args.quiet).open(directory) {
             Err(Error::Open(OpenError::Io { source, .. })) if is_full(&source) && room.wait(STATE) => {}
             opened => {

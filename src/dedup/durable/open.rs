@@ -30,6 +30,7 @@ pub(in crate::dedup) struct Settings {
     pub(in crate::dedup) on_corrupt: OnCorrupt,
     pub(in crate::dedup) lock_timeout: Duration,
     pub(in crate::dedup) disk_bytes_max: Option<u64>,
+    pub(in crate::dedup) opens_full: bool,
     pub(in crate::dedup) id_paths: String,
     pub(in crate::dedup) hash: IdHash,
     pub(in crate::dedup) secret: Option<Secret>,
@@ -145,8 +146,8 @@ impl State {
         on_recovery: Option<&OnRecovery>,
     ) -> Result<Filled, log::OpenError> {
         let settings = &self.settings;
-        let disk_bytes_max = settings.disk_bytes_max;
-        let config = log::Config { disk_bytes_max, ..(self.cut)(identity.bytes()) };
+        let (disk_bytes_max, opens_full) = (settings.disk_bytes_max, settings.opens_full);
+        let config = log::Config { disk_bytes_max, opens_full, ..(self.cut)(identity.bytes()) };
         // Positions are kept, and segments go, also when there is no room for ids any more.
         let config = log::Config { disk_bytes_reserved: config.segment_bytes_min, ..config };
         let mut kept = Kept::default();

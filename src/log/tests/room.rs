@@ -1,5 +1,6 @@
 //! What the log takes on disk, and the limit of that.
 
+use super::super::storage::simulated::Fault;
 use super::*;
 
 fn taken(simulated: &Simulated) -> u64 {
@@ -113,6 +114,76 @@ fn what_segments_do_not_use_is_cut_before_a_batch_is_refused() {
     assert_eq!(third(3 * 16_384, true), (true, 3 * 16_384));
 }
 
+/// Where that is asked for: it replays all, changes nothing, and takes batches once there is room.
+#[test]
+fn a_log_on_a_full_disk_opens_and_takes_batches_when_there_is_room() {
+    for (before, torn) in [(0, false), (1, false), (5, false), (5, true)] {
+        let simulated = Simulated::new(512);
+        let log = open(simulated.clone(), tiny()).unwrap().0;
+        let history: Vec<_> = (1..=before).map(|time| entry(time, 80)).collect();
+        history.iter().for_each(|entry| drop(append(&log, entry).unwrap()));
+        match torn {
+            true => drop(log),
+            false => log.close().unwrap(),
+        }
+        let files = simulated.after_kill().files();
+        let full = Config { opens_full: true, ..tiny() };
+        // The first call that makes a file, and all after it.
+        let creates = (1..60).find(|call| {
+            let tried = Simulated::with_files(&files);
+            tried.fail_at(*call, Fault::Error { kind: FULL, is_sticky: true });
+            open(tried.clone(), full).is_ok_and(|(log, _, _)| log.is_absent()) && tried.has_fault()
+        });
+        let left = Simulated::with_files(&files);
+        left.fail_at(creates.unwrap(), Fault::Error { kind: FULL, is_sticky: true });
+        let (log, _, entries) = open(left.clone(), full).unwrap();
+        assert_eq!(entries, history);
+        for _ in 0..2 {
+            assert!(append(&log, &entry(7, 10)).unwrap_err().is_retryable());
+            assert!(log.maintain().unwrap_err().is_retryable());
+            assert_eq!(log.retire(Timestamp::from_nanos(4)).unwrap(), 0);
+            log.sync().unwrap();
+            assert_eq!(open(left.after_kill(), tiny()).unwrap().2, history, "a kill now changes nothing");
+        }
+        left.heal();
+        append(&log, &entry(7, 10)).unwrap();
+        append(&log, &entry(8, 200)).unwrap();
+        log.sync().unwrap();
+        let mut history = history;
+        history.extend([entry(7, 10), entry(8, 200)]);
+        assert_eq!(open(left.after_kill(), tiny()).unwrap().2, history);
+        let (_, opening, entries) = open(left.after_power_cut(&mut || false), tiny()).unwrap();
+        assert_eq!((opening.loss, entries), (None, history));
+        log.maintain().unwrap();
+        assert_eq!(log.disk_bytes(), taken(&left));
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_never_found_room_is_closed_as_it_was() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), tiny()).unwrap().0;
+    append(&log, &entry(1, 80)).unwrap();
+    log.close().unwrap();
+    let files = simulated.files();
+    let full = Config { opens_full: true, ..tiny() };
+    let mut was_absent = 0;
+    for call in 1..40 {
+        let left = Simulated::with_files(&files);
+        left.fail_at(call, Fault::Error { kind: FULL, is_sticky: true });
+        let Ok((log, _, _)) = open(left.clone(), full) else { continue };
+        if !log.is_absent() {
+            continue;
+        }
+        was_absent += 1;
+        append(&log, &entry(2, 80)).unwrap_err();
+        drop(log.close());
+        assert_eq!(open(left.after_kill(), tiny()).unwrap().2, [entry(1, 80)], "call {call}");
+    }
+    assert!(was_absent > 0);
+}
+
 #[test]
 fn everything_that_is_the_logs_is_counted_and_nothing_else() {
     let simulated = Simulated::new(512);
@@ -141,10 +212,11 @@ fn a_file_that_was_left_by_a_failure_is_counted() {
     let simulated = Simulated::new(512);
     let log = open(simulated.clone(), tiny()).unwrap().0;
     // The name of the next segment is refused, so it stays what it was while it was prepared.
-    simulated.fail_at(5, super::super::storage::simulated::Fault::Error { kind: OTHER, is_sticky: true });
+    simulated.fail_at(5, Fault::Error { kind: OTHER, is_sticky: true });
     log.maintain().unwrap_err();
     assert!(simulated.files().contains_key("prepare.tmp"), "{:?}", simulated.files().keys());
     assert_eq!(log.disk_bytes(), taken(&simulated));
 }
 
+const FULL: std::io::ErrorKind = std::io::ErrorKind::StorageFull;
 const OTHER: std::io::ErrorKind = std::io::ErrorKind::Other;

@@ -48,6 +48,11 @@ impl Room {
         Arc::clone(&self.stop)
     }
 
+    /// Whether it goes on without recording.
+    pub fn passes(&self) -> bool {
+        self.policy == WhenDiskFull::Pass
+    }
+
     /// Waits a while before another try, each time longer. False when that is not wanted, or somebody wants the run to
     /// end.
     pub fn wait(&mut self, what: &str) -> bool {
@@ -112,7 +117,7 @@ impl Room {
             };
             match recorded {
                 Ok(()) => break,
-                Err(Error::Log(LogError::NoRoom { .. })) if self.policy == WhenDiskFull::Pass => {
+                Err(Error::Log(LogError::NoRoom { .. })) if self.passes() => {
                     return Ok(Recorded::PassedBy);
                 }
                 // A segment over the limit on files will not find room by waiting.

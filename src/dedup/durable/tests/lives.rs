@@ -121,6 +121,7 @@ impl Lives {
         };
         // Smaller arenas, and one thread that replays: that is faster.
         let builder = if self.below(8) > 0 { builder.max_memory(4 << 20) } else { builder };
+        let builder = builder.open_full(self.below(2) == 0);
         let dedup = builder.open_on(Arc::new(self.simulated.clone()), tiny)?;
         self.world.rules = Rules {
             window: crate::time::nanos(window),
