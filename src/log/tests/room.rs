@@ -121,7 +121,9 @@ fn a_log_on_a_full_disk_opens_and_takes_batches_when_there_is_room() {
         let simulated = Simulated::new(512);
         let log = open(simulated.clone(), tiny()).unwrap().0;
         let history: Vec<_> = (1..=before).map(|time| entry(time, 80)).collect();
-        history.iter().for_each(|entry| drop(append(&log, entry).unwrap()));
+        for entry in &history {
+            append(&log, entry).unwrap();
+        }
         match torn {
             true => drop(log),
             false => log.close().unwrap(),
