@@ -195,8 +195,10 @@ impl<'a> Full<'a> {
         if !what.starts_with("fuse") {
             goes_on(&dedup, what);
         }
-        drop(dedup);
+        let is_clean = dedup.close().is_ok();
         let dedup = self.open(&self.state);
+        let loss = dedup.recovery().and_then(|found| found.loss.as_ref());
+        assert!(!is_clean || loss.is_none(), "{what}: what found no room is taken for a loss: {loss:?}");
         assert_known(&dedup, answered, what);
         assert_eq!(dedup.try_observe("and now"), Ok(Verdict::FirstSeen), "{what}");
     }
@@ -233,6 +235,37 @@ fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
             assert!(was_refused && answered.len() > 100_000, "{what}: {} ids were answered", answered.len());
             full.assert_kept(dedup, filler, &answered, &what);
         }
+    }
+}
+
+/// Such an open is refused and may be tried again; where that is asked for it succeeds, on file systems of each kind.
+#[test]
+fn a_state_on_a_full_disk_is_opened_when_there_is_room_or_knows_what_it_knew() {
+    for (kind, _) in KINDS {
+        let Some(mount) = Mount::new(kind, LITTLE_ROOM) else { continue };
+        let mut full = Full::new(&mount, Durability::Process);
+        let dedup = full.open(&full.state);
+        let (answered, _) = full.ask(&dedup, 1_000);
+        dedup.close().expect("closed");
+        let filler = Filler::all_but(0, &mount);
+        let builder = || Deduplicator::builder().window(HOUR).clock(full.clock.clone()).lock_timeout(filter::DEADLINE);
+        let error = match builder().open(&full.state) {
+            Err(error) => error,
+            // It had a page left that nobody else could have.
+            Ok(_) => continue,
+        };
+        assert!(error.code() == "state_io" && error.is_retryable(), "{kind}: {error}");
+        let dedup = builder().open_full(true).open(&full.state).expect("a state");
+        assert_known(&dedup, &answered, kind);
+        let mut verdicts = Vec::new();
+        dedup.try_observe_batch(&["new"], &mut verdicts);
+        assert_eq!(verdicts, [Err(dedupd::Unjudged::LogFailed)], "{kind}");
+        filler.remove(&mount);
+        goes_on(&dedup, kind);
+        dedup.close().expect("closed");
+        let dedup = full.open(&full.state);
+        assert_known(&dedup, &answered, kind);
+        assert!(dedup.contains("there is room"), "{kind}");
     }
 }
 

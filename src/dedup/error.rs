@@ -171,7 +171,11 @@ impl OpenError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Locked { .. })
+        match self {
+            Self::Locked { .. } => true,
+            Self::Io { source, .. } => log::is_of_room(source),
+            _ => false,
+        }
     }
 
     pub(super) fn disk(path: &Path, source: io::Error) -> Self {
