@@ -200,6 +200,57 @@ fn each_problem_has_its_exit_code() {
     drop(open);
 }
 
+#[test]
+fn a_secret_that_is_lost_or_another_is_told_by_its_name_and_no_repair_is_advised() {
+    let (dir, clock) = sample(1);
+    let sound = files(dir.path());
+    let lost = |files: &mut Files| drop(files.remove("SECRET"));
+    let half = |files: &mut Files| files.get_mut("SECRET").unwrap().truncate(31);
+    let other = |files: &mut Files| files.get_mut("SECRET").unwrap()[0] ^= 1;
+    let cases: [(&dyn Fn(&mut Files), i32, &str); 3] = [
+        (&lost, 76, "/SECRET is gone, the secret of the log beside it: "),
+        (&half, 76, "/SECRET is not a secret, which is a file of 32 bytes: "),
+        (&other, 78, "/SECRET is not the secret that the log beside it was written with: "),
+    ];
+    for (change, code, what) in cases {
+        let mut files = sound.clone();
+        change(&mut files);
+        let dir = directory_of(&files);
+        for tool in [
+            &["verify"][..],
+            &["inspect"],
+            &["repair"],
+            &["forget"],
+            &["explain", "--state"],
+            &["--state"],
+            &["--on-corrupt", "salvage", "--state"],
+        ] {
+            let output = dedupd(tool, dir.path());
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{tool:?}: {told}");
+            assert!(
+                told.contains(what) && told.contains("restore it from a backup; no repair can replace it"),
+                "{told}"
+            );
+            assert!(!told.contains("dedupd repair") && !told.contains("--key") && told.lines().count() == 1, "{told}");
+        }
+        files.remove("LOCK");
+        assert_eq!(files_of(&dir), files, "nothing was changed");
+    }
+    // One segment of another state among those that fit: then it is not the secret that is wrong.
+    let mut mixed = sound.clone();
+    let (stranger, _clock) = sample(1);
+    let last = logs(&sound).pop().unwrap();
+    mixed.insert(last.clone(), files_of(&stranger)[&last].clone());
+    let told = builder(&clock).open(directory_of(&mixed).path()).unwrap_err().to_string();
+    assert!(told.contains(&format!("{last} belongs to a state of another configuration")), "{told}");
+}
+
+/// Its files, without the lock that a look may have made.
+fn files_of(dir: &TempDir) -> Files {
+    files(dir.path()).into_iter().filter(|(name, _)| name != "LOCK").collect()
+}
+
 /// CRC32C, bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
