@@ -77,7 +77,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 pub fn run(config: &Config, dedup: &Deduplicator) -> Result<Exit, Failure> {
     let sources = (config.delivery == Delivery::ExactlyOnce).then(|| Sources::new(&dedup.progress(), config.follow));
     if let Some(sources) = &sources {
-        sources.check(&config.inputs)?;
+        sources.check(&config.inputs)?.tell(config.log);
     }
     let (outputs, started) = start::open(config, dedup)?;
     let poll = Poll::new().map_err(|error| system_failure(&error))?;

@@ -108,7 +108,7 @@ impl Found {
     /// # Errors
     /// It is not as it was left, or it is not empty and nothing is known of it.
     pub fn look(path: &Path, progress: &Progress, append: bool, cuts: bool) -> Result<Self, Failure> {
-        let position = absolute(path).and_then(|path| SinkPosition::parse(progress.sink(SinkPosition::name(&path))?));
+        let position = recorded(path, progress);
         let moved = position.clone().filter(|_| append).and_then(|position| {
             let file = sibling(path, |about| position.identity.is(&Identity::of(about)))?;
             (absolute(&file) != absolute(path)).then_some((file, position))
@@ -116,12 +116,43 @@ impl Found {
         let start = Self::start(path, position, append, cuts)?;
         let moved = moved.map(|(file, position)| {
             let about = fs::metadata(&file).map_err(|error| cannot_create(&file, &error))?;
-            match Self::check(&file, about.len(), position, cuts)? {
+            match Self::check(&file, Some(path), about.len(), position, cuts)? {
                 Start::Cut(position) => Ok(Some((file, position.offset))),
                 _ => Ok(None),
             }
         });
         Ok(Self { path: path.to_owned(), start, moved: moved.transpose()?.flatten() })
+    }
+
+    /// Checks the file at `path` for a run that records no position.
+    ///
+    /// # Errors
+    /// It is not empty, or it has a position that what is written now would be cut back to.
+    pub fn look_unrecorded(path: &Path, progress: &Progress, append: bool) -> Result<Self, Failure> {
+        let start = match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Start::New,
+            Err(error) => return Err(cannot_create(path, &error)),
+            Ok(about) if !about.is_file() => Start::Unknown,
+            Ok(about) => {
+                let is_here = |position: &SinkPosition| position.identity.is(&Identity::of(&about));
+                if let Some(position) =
+                    recorded(path, progress).filter(|position| position.resumes && is_here(position))
+                {
+                    let why = format!(
+                        "has a position in the state, byte {}, and --durability none does not move it: the next run that \
+                         keeps one would cut off what this one adds",
+                        position.offset
+                    );
+                    return Err(refused(path, &why, "name another file, or another durability"));
+                }
+                if about.len() > 0 && !append {
+                    let why = "has lines, and with --durability none no position in it is kept";
+                    return Err(refused(path, why, "name a new file, or add to this one with --append"));
+                }
+                Start::AtEnd
+            }
+        };
+        Ok(Self { path: path.to_owned(), start, moved: None })
     }
 
     fn start(path: &Path, position: Option<SinkPosition>, append: bool, cuts: bool) -> Result<Start, Failure> {
@@ -135,7 +166,8 @@ impl Found {
             (Some(about), None) if about.len() > 0 && !append => Err(refused(
                 path,
                 "has lines, and the state has no position in it",
-                "name a new file, or continue this one with --append",
+                "name a new file, or add to this one with --append; lines in it come once more when the state does not \
+                 know their ids",
             )),
             (Some(_), None) => Ok(Start::AtEnd),
             (None, None) => Ok(Start::New),
@@ -152,21 +184,31 @@ impl Found {
                 let why = format!("is another file than the one that was written up to byte {}", position.offset);
                 Err(refused(path, &why, "bring that one back, or continue this one with --append"))
             }
-            (Some(about), Some(position)) => Self::check(path, about.len(), position, cuts),
+            (Some(about), Some(position)) => Self::check(path, None, about.len(), position, cuts),
         }
     }
 
-    fn check(path: &Path, bytes: u64, position: SinkPosition, cuts: bool) -> Result<Start, Failure> {
-        let restore = "bring back what was there, or move it away and begin another with --append";
+    /// Checks what is before the position in the file at `path`, which had the name `before` when it was written.
+    fn check(
+        path: &Path,
+        before: Option<&Path>,
+        bytes: u64,
+        position: SinkPosition,
+        cuts: bool,
+    ) -> Result<Start, Failure> {
+        let refused = |why: String| match before {
+            None => refused(path, &why, &format!("{RESTORE}, {ELSEWHERE} and begin another with --append")),
+            Some(before) => {
+                refused(path, &format!("was {} and {why}", before.display()), &format!("{RESTORE}, {ELSEWHERE}"))
+            }
+        };
         if bytes < position.offset {
-            let why = format!("has {bytes} bytes, and was written up to byte {}", position.offset);
-            return Err(refused(path, &why, restore));
+            return Err(refused(format!("has {bytes} bytes, and was written up to byte {}", position.offset)));
         }
         let tail = File::open(path).and_then(|file| Tail::read(SINK_TAIL_BYTES, &file, position.offset));
         let tail = tail.map_err(|error| cannot_create(path, &error))?;
         if tail.crc() != position.crc {
-            let why = format!("was changed before byte {}, up to which it was written", position.offset);
-            return Err(refused(path, &why, restore));
+            return Err(refused(format!("was changed before byte {}, up to which it was written", position.offset)));
         }
         Ok(if cuts && position.resumes { Start::Cut(position) } else { Start::WholeLines(position) })
     }
@@ -202,6 +244,11 @@ impl Found {
         output.track = Some(track);
         Ok(Opened { output, unrecorded, bytes_cut })
     }
+}
+
+/// The position that the state has in the file of this name.
+fn recorded(path: &Path, progress: &Progress) -> Option<SinkPosition> {
+    SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)
 }
 
 fn refused(path: &Path, why: &str, what_to_do: &str) -> Failure {
@@ -245,6 +292,9 @@ pub fn sync_new(file: &File, path: &Path) -> io::Result<()> {
 }
 
 const BLOCK_BYTES: usize = 64 << 10;
+const RESTORE: &str = "bring back what was there";
+/// Beside the name that it had it would be found, and be cut back to its position.
+const ELSEWHERE: &str = "or move it to another directory";
 
 #[cfg(test)]
 mod tests {
