@@ -247,6 +247,25 @@ fn a_cut_output_is_refused_with_append_as_well() {
 }
 
 #[test]
+fn an_output_that_was_renamed_goes_on_under_its_new_name_from_its_position() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    // As a run leaves them that is killed: out, and not committed.
+    append(&place.path("out"), &events([2]));
+    append(&place.path("in"), &events([2]));
+    std::fs::rename(place.path("out"), place.path("final")).expect("moved");
+    place.is_refused(&place.run_with("in", "final", &[]), 73, "was written under another name");
+    assert_eq!(place.run_with("in", "final", &["--append"]).code, Some(0));
+    assert_eq!(read(place.path("final")), events([1, 2]));
+    append(&place.path("in"), &events([3]));
+    assert_eq!(place.run_with("in", "final", &[]).code, Some(0));
+    // And it is not cut back to what it was under the old one.
+    append(&place.path("in"), &events([4]));
+    assert_eq!(place.run(&["--append"]).code, Some(0));
+    assert_eq!((read(place.path("final")), read(place.path("out"))), (events([1, 2, 3]), events([4])));
+}
+
+#[test]
 fn what_a_refusal_advises_works() {
     type Meddling = fn(&Place);
     let cases: [(&str, &str, Meddling); 5] = [

@@ -274,7 +274,7 @@ pub struct StateArgs {
     pub when_disk_full: Option<WhenDiskFull>,
 
     /// Go on behind the end of outputs that are there although the state has no position in them, or that were
-    /// replaced.
+    /// replaced or renamed.
     #[arg(long, requires = "state", help_heading = "State")]
     pub append: bool,
 

@@ -111,9 +111,18 @@ impl Found {
         let position = recorded(path, progress);
         let moved = position.clone().filter(|_| append).and_then(|position| {
             let file = sibling(path, |about| position.identity.is(&Identity::of(about)))?;
+            // It may have been written on under the name that it has now.
+            let position = furthest(progress, &position.identity).unwrap_or(position);
             (absolute(&file) != absolute(path)).then_some((file, position))
         });
-        let start = Self::start(path, position, append, cuts)?;
+        let start = match Self::renamed(path, position.as_ref(), progress, cuts) {
+            Some(_) if !append => {
+                let why = "was written under another name, and the state has a position in it";
+                return Err(refused(path, why, "give it that name again, or continue it under this one with --append"));
+            }
+            Some(start) => start,
+            None => Self::start(path, position, append, cuts)?,
+        };
         let moved = moved.map(|(file, position)| {
             let about = fs::metadata(&file).map_err(|error| cannot_create(&file, &error))?;
             match Self::check(&file, Some(path), about.len(), position, cuts)? {
@@ -134,10 +143,7 @@ impl Found {
             Err(error) => return Err(cannot_create(path, &error)),
             Ok(about) if !about.is_file() => Start::Unknown,
             Ok(about) => {
-                let is_here = |position: &SinkPosition| position.identity.is(&Identity::of(&about));
-                if let Some(position) =
-                    recorded(path, progress).filter(|position| position.resumes && is_here(position))
-                {
+                if let Some(position) = furthest(progress, &Identity::of(&about)).filter(|position| position.resumes) {
                     let why = format!(
                         "has a position in the state, byte {}, and --durability none does not move it: the next run that \
                          keeps one would cut off what this one adds",
@@ -153,6 +159,18 @@ impl Found {
             }
         };
         Ok(Self { path: path.to_owned(), start, moved: None })
+    }
+
+    /// How a file goes on that was written under another name, and is as it was left.
+    fn renamed(path: &Path, named: Option<&SinkPosition>, progress: &Progress, cuts: bool) -> Option<Start> {
+        let about = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let identity = Identity::of(&about);
+        if named.is_some_and(|position| position.identity.is(&identity)) {
+            return None;
+        }
+        let position = furthest(progress, &identity).filter(|position| position.offset > 0)?;
+        // Where files have no birth another one may have its number.
+        Self::check(path, None, about.len(), position, cuts).ok()
     }
 
     fn start(path: &Path, position: Option<SinkPosition>, append: bool, cuts: bool) -> Result<Start, Failure> {
@@ -249,6 +267,12 @@ impl Found {
 /// The position that the state has in the file of this name.
 fn recorded(path: &Path, progress: &Progress) -> Option<SinkPosition> {
     SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)
+}
+
+/// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on.
+fn furthest(progress: &Progress, identity: &Identity) -> Option<SinkPosition> {
+    let positions = progress.sinks().filter_map(|(_, position)| SinkPosition::parse(position));
+    positions.filter(|position| position.identity.is(identity)).max_by_key(|position| position.offset)
 }
 
 fn refused(path: &Path, why: &str, what_to_do: &str) -> Failure {

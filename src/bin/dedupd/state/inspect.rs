@@ -67,7 +67,9 @@ fn condition(found: &Verification) -> String {
 fn in_words(problem: &Problem) -> &'static str {
     match problem.code {
         "state_newer" => "written by a newer version",
-        "state_of_other_configuration" if problem.file.as_deref() == Some("SECRET") => "with another secret than the log's",
+        "state_of_other_configuration" if problem.file.as_deref() == Some("SECRET") => {
+            "with another secret than the log's"
+        }
         "state_of_other_configuration" => "with segments of another state",
         _ => "corrupt",
     }
