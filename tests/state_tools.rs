@@ -204,13 +204,14 @@ fn each_problem_has_its_exit_code() {
 fn a_secret_that_is_lost_or_another_is_told_by_its_name_and_no_repair_is_advised() {
     let (dir, clock) = sample(1);
     let sound = files(dir.path());
-    let lost = |files: &mut Files| drop(files.remove("SECRET"));
-    let half = |files: &mut Files| files.get_mut("SECRET").unwrap().truncate(31);
-    let other = |files: &mut Files| files.get_mut("SECRET").unwrap()[0] ^= 1;
-    let cases: [(&dyn Fn(&mut Files), i32, &str); 3] = [
-        (&lost, 76, "/SECRET is gone, the secret of the log beside it: "),
-        (&half, 76, "/SECRET is not a secret, which is a file of 32 bytes: "),
-        (&other, 78, "/SECRET is not the secret that the log beside it was written with: "),
+    type Change = fn(&mut Files);
+    let lost: Change = |files| drop(files.remove("SECRET"));
+    let half: Change = |files| files.get_mut("SECRET").unwrap().truncate(31);
+    let other: Change = |files| files.get_mut("SECRET").unwrap()[0] ^= 1;
+    let cases = [
+        (lost, 76, "/SECRET is gone, the secret of the log beside it: "),
+        (half, 76, "/SECRET is not a secret, which is a file of 32 bytes: "),
+        (other, 78, "/SECRET is not the secret that the log beside it was written with: "),
     ];
     for (change, code, what) in cases {
         let mut files = sound.clone();
