@@ -252,6 +252,25 @@ fn files_of(dir: &TempDir) -> Files {
     files(dir.path()).into_iter().filter(|(name, _)| name != "LOCK").collect()
 }
 
+#[test]
+fn a_newest_segment_that_is_gone_or_cut_has_no_witness_and_makes_ids_unknown_and_none_known() {
+    let (dir, clock) = sample(3);
+    let sound = files(dir.path());
+    let newest = logs(&sound).pop().unwrap();
+    let gone: &dyn Fn(&mut Files) = &|files| drop(files.remove(&newest));
+    let cut: &dyn Fn(&mut Files) = &|files| files.get_mut(&newest).unwrap().truncate(4_096 + 100);
+    for change in [gone, cut] {
+        let mut files = sound.clone();
+        change(&mut files);
+        let dir = directory_of(&files);
+        assert!(state::verify(dir.path()).unwrap().is_sound());
+        let dedup = builder(&clock).open(dir.path()).unwrap();
+        let known: Vec<usize> = (0..6).map(|batch| firsts(&dedup, &ids(batch))).collect();
+        let all = BATCH as usize;
+        assert_eq!(known, [0, 0, 0, all, all, all], "those of the life before are known, the others first-seen");
+    }
+}
+
 /// CRC32C, bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
