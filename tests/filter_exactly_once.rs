@@ -247,6 +247,112 @@ fn a_cut_output_is_refused_with_append_as_well() {
 }
 
 #[test]
+fn an_output_that_was_renamed_goes_on_under_its_new_name_from_its_position() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    // As a run leaves them that is killed: out, and not committed.
+    append(&place.path("out"), &events([2]));
+    append(&place.path("in"), &events([2]));
+    std::fs::rename(place.path("out"), place.path("final")).expect("moved");
+    place.is_refused(&place.run_with("in", "final", &[]), 73, "was written under another name");
+    assert_eq!(place.run_with("in", "final", &["--append"]).code, Some(0));
+    assert_eq!(read(place.path("final")), events([1, 2]));
+    append(&place.path("in"), &events([3]));
+    assert_eq!(place.run_with("in", "final", &[]).code, Some(0));
+    // And it is not cut back to what it was under the old one.
+    append(&place.path("in"), &events([4]));
+    assert_eq!(place.run(&["--append"]).code, Some(0));
+    assert_eq!((read(place.path("final")), read(place.path("out"))), (events([1, 2, 3]), events([4])));
+}
+
+#[test]
+fn what_a_refusal_advises_works() {
+    type Meddling = fn(&Place);
+    let cases: [(&str, &str, Meddling); 5] = [
+        ("has lines, and the state has no position", "add to this one with --append", |place| {
+            std::fs::remove_dir_all(place.path("state")).expect("removed");
+        }),
+        ("is another file", "continue this one with --append", |place| {
+            std::fs::copy(place.path("out"), place.path("copy")).expect("copied");
+            std::fs::rename(place.path("copy"), place.path("out")).expect("moved");
+        }),
+        ("is not there", "begin another with --append", |place| {
+            std::fs::remove_file(place.path("out")).expect("removed");
+        }),
+        ("has 3 bytes", "move it to another directory and begin another with --append", |place| {
+            File::options().write(true).open(place.path("out")).expect("open").set_len(3).expect("cut");
+        }),
+        ("was changed before byte", "move it to another directory and begin another with --append", |place| {
+            let bytes = "x".repeat(read(place.path("out")).len());
+            let mut file = File::options().write(true).open(place.path("out")).expect("open");
+            file.write_all(bytes.as_bytes()).expect("written");
+        }),
+    ];
+    for (why, advice, meddle) in cases {
+        let place = Place::new(&events([1, 2]));
+        place.run(&[]);
+        meddle(&place);
+        append(&place.path("in"), &events([3]));
+        let ran = place.run(&[]);
+        place.is_refused(&ran, 73, why);
+        place.is_refused(&ran, 73, advice);
+        if advice.contains("another directory") {
+            // Beside its old name it is found, and the message says which file that is.
+            std::fs::rename(place.path("out"), place.path("beside")).expect("moved");
+            let ran = place.run(&["--append"]);
+            place.is_refused(&ran, 73, &format!("was {} and ", place.path("out").display()));
+            place.is_refused(&ran, 73, "or move it to another directory");
+            std::fs::create_dir(place.path("elsewhere")).expect("made");
+            std::fs::rename(place.path("beside"), place.path("elsewhere/out")).expect("moved");
+        }
+        let ran = place.run(&["--append"]);
+        assert_eq!(ran.code, Some(0), "{why}: {}", ran.err);
+        assert!(read(place.path("out")).ends_with(&events([3])), "{why}");
+    }
+}
+
+#[test]
+fn what_is_not_recorded_is_not_added_behind_a_position_to_be_cut_off_later() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    for more in [&[][..], &["--append"]] {
+        let ran = place.run_lasting("none", "in", "out", more);
+        place.is_refused(&ran, 73, "--durability none does not move it");
+        place.is_refused(&ran, 73, "name another file, or another durability");
+    }
+    assert_eq!(read(place.path("out")), events([1]));
+    // A file without a position may be added to.
+    write(place.path("other"), "before\n");
+    place.is_refused(
+        &place.run_lasting("none", "in", "other", &[]),
+        73,
+        "with --durability none no position in it is kept",
+    );
+    assert_eq!(place.run_lasting("none", "in", "other", &["--append"]).code, Some(0));
+    assert_eq!(place.run_lasting("none", "in", "new", &[]).code, Some(0));
+}
+
+#[test]
+fn an_input_that_is_not_read_from_its_start_is_told_once() {
+    let place = Place::new(&events([1]));
+    assert!(!place.run(&[]).err.contains("info[resumed]"));
+    let ran = place.run_with("in", "new", &[]);
+    assert_eq!((ran.count("read"), ran.err.matches("info[resumed]").count()), (0, 1), "{}", ran.err);
+    assert!(ran.err.contains("was read to its end, byte 11, with this state before"), "{}", ran.err);
+    append(&place.path("in"), &events([2]));
+    let ran = place.run_with("in", "new", &[]);
+    assert!(ran.err.contains("is read on from byte 11 of 22, where an earlier run"), "{}", ran.err);
+    write(place.path("in2"), events([3]));
+    let both = |name: &str| place.path(name).to_str().expect("UTF-8").to_owned();
+    let ran = place.run_with("in", "new", &["-i", &both("in2")]);
+    assert!(ran.err.contains("/in was read to its end"), "{}", ran.err);
+    let ran = place.run_with("in", "new", &["-i", &both("in2")]);
+    assert!(ran.err.contains("2 of 2 inputs are read on"), "{}", ran.err);
+    let ran = place.run_with("in", "new", &["-q"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn without_a_state_an_output_is_emptied_as_ever() {
     let place = Place::new(&events([1]));
     let (input, out) = (place.path("in"), place.path("out"));

@@ -33,6 +33,21 @@ fn what_one_run_has_seen_the_next_one_knows() {
 }
 
 #[test]
+fn what_is_recovered_is_counted_in_ids_and_not_in_records() {
+    let dir = dir();
+    let state = dir.path().join("state");
+    let args = ["--state", text(&state)];
+    let forget = |id| filter(&["forget", text(&state)], events([id])).code;
+    assert_eq!(filter(&args, events([1, 2, 3])).code, Some(0));
+    assert_eq!((forget(3), filter(&args, events([3, 1])).text()), (Some(0), events([3]).as_str()));
+    assert_eq!(forget(1), Some(0));
+    let ran = filter_counted(&args, "");
+    let recovered = &ran.report()["recovered"];
+    assert_eq!((&recovered["ids"], &recovered["records"]), (&2.into(), &4.into()), "{}", ran.err);
+    assert!(filter(&args, "").err.contains("recovered 2 ids, nothing lost"));
+}
+
+#[test]
 fn nothing_new_is_kept_with_none() {
     let dir = dir();
     let state = dir.path().join("state");
@@ -51,7 +66,7 @@ fn the_third_line_says_what_the_promises_rest_on() {
     let args = ["-s", text(&state), "-i", text(&input), "-o", text(&out), "--durability", "process"];
     for recovered in ["recovered 0 ids, nothing lost", "recovered 2 ids, nothing lost"] {
         let ran = filter(&args, "");
-        let third = ran.err.lines().nth(2).expect("a third line");
+        let third = ran.err.lines().last().expect("a third line");
         let promises = "kept: nothing evicted early, no clock held; delivery exactly-once, durability process";
         assert_eq!(third, format!("{promises}; {recovered}"));
     }
@@ -67,6 +82,8 @@ fn a_state_that_is_in_use_is_75() {
     let ran = filter(&["--state", text(&state), "--lock-timeout", "20ms"], events([2]));
     assert_eq!((ran.code, ran.text()), (Some(75), ""), "{}", ran.err);
     assert!(ran.err.contains("error[state_locked]") && ran.err.contains("--lock-timeout"), "{}", ran.err);
+    let holder = format!("in use by process {} (dedupd)", first.child.id());
+    assert!(!cfg!(target_os = "linux") || ran.err.contains(&holder), "{}", ran.err);
     assert!(first.end().0.success());
 }
 
@@ -172,7 +189,11 @@ fn the_report_says_what_a_salvaged_state_has_lost() {
         assert_eq!(ran.code, Some(0), "{}", ran.err);
         assert!(!ran.err.contains("nothing lost"), "{}", ran.err);
         match format {
-            "text" => assert!(ran.err.contains(" ids, repaired, "), "{}", ran.err),
+            "text" => {
+                assert!(ran.err.contains("recovered 200 ids, repaired, 1 frame missing with "), "{}", ran.err);
+                let until = ran.err.split_once(", the window holds from 2").expect("a time").1;
+                assert!(until.contains("Z on (in 24h"), "{}", ran.err);
+            }
             _ => {
                 let repaired = &ran.report()["recovered"]["repaired"];
                 assert!(repaired["frames_missing"].as_u64() > Some(0), "{repaired}");

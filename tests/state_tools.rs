@@ -200,6 +200,77 @@ fn each_problem_has_its_exit_code() {
     drop(open);
 }
 
+#[test]
+fn a_secret_that_is_lost_or_another_is_told_by_its_name_and_no_repair_is_advised() {
+    let (dir, clock) = sample(1);
+    let sound = files(dir.path());
+    type Change = fn(&mut Files);
+    let lost: Change = |files| drop(files.remove("SECRET"));
+    let half: Change = |files| files.get_mut("SECRET").unwrap().truncate(31);
+    let other: Change = |files| files.get_mut("SECRET").unwrap()[0] ^= 1;
+    let cases = [
+        (lost, 76, "/SECRET is gone, the secret of the log beside it: "),
+        (half, 76, "/SECRET is not a secret, which is a file of 32 bytes: "),
+        (other, 78, "/SECRET is not the secret that the log beside it was written with: "),
+    ];
+    for (change, code, what) in cases {
+        let mut files = sound.clone();
+        change(&mut files);
+        let dir = directory_of(&files);
+        for tool in [
+            &["verify"][..],
+            &["inspect"],
+            &["repair"],
+            &["forget"],
+            &["explain", "--state"],
+            &["--state"],
+            &["--on-corrupt", "salvage", "--state"],
+        ] {
+            let output = dedupd(tool, dir.path());
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{tool:?}: {told}");
+            assert!(
+                told.contains(what) && told.contains("restore it from a backup; no repair can replace it"),
+                "{told}"
+            );
+            assert!(!told.contains("dedupd repair") && !told.contains("--key") && told.lines().count() == 1, "{told}");
+        }
+        files.remove("LOCK");
+        assert_eq!(files_of(&dir), files, "nothing was changed");
+    }
+    // One segment of another state among those that fit: then it is not the secret that is wrong.
+    let mut mixed = sound.clone();
+    let (stranger, _clock) = sample(1);
+    let last = logs(&sound).pop().unwrap();
+    mixed.insert(last.clone(), files_of(&stranger)[&last].clone());
+    let told = builder(&clock).open(directory_of(&mixed).path()).unwrap_err().to_string();
+    assert!(told.contains(&format!("{last} belongs to a state of another configuration")), "{told}");
+}
+
+/// Its files, without the lock that a look may have made.
+fn files_of(dir: &TempDir) -> Files {
+    files(dir.path()).into_iter().filter(|(name, _)| name != "LOCK").collect()
+}
+
+#[test]
+fn a_newest_segment_that_is_gone_or_cut_has_no_witness_and_makes_ids_unknown_and_none_known() {
+    let (dir, clock) = sample(3);
+    let sound = files(dir.path());
+    let newest = logs(&sound).pop().unwrap();
+    let gone: &dyn Fn(&mut Files) = &|files| drop(files.remove(&newest));
+    let cut: &dyn Fn(&mut Files) = &|files| files.get_mut(&newest).unwrap().truncate(4_096 + 100);
+    for change in [gone, cut] {
+        let mut files = sound.clone();
+        change(&mut files);
+        let dir = directory_of(&files);
+        assert!(state::verify(dir.path()).unwrap().is_sound());
+        let dedup = builder(&clock).open(dir.path()).unwrap();
+        let known: Vec<usize> = (0..6).map(|batch| firsts(&dedup, &ids(batch))).collect();
+        let all = BATCH as usize;
+        assert_eq!(known, [0, 0, 0, all, all, all], "those of the life before are known, the others first-seen");
+    }
+}
+
 /// CRC32C, bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {

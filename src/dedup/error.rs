@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::event::Unjudged;
 use crate::log::{self, AppendError, DirectoryError, Poisoned};
+use crate::state::Use;
 
 /// Any error of a [`Deduplicator`](super::Deduplicator), for `?`.
 #[derive(Debug, thiserror::Error)]
@@ -110,15 +111,29 @@ impl BuildError {
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has it open, and had all the time that was given.
-    #[error("{place} is in use by another process: stop that, or wait longer with a lock timeout")]
+    #[error("{place} is in use by {holder}: stop that, or wait longer with a lock timeout")]
     Locked {
         /// The directory.
         place: String,
+        /// Who has it, in words, as far as that can be told: `process 4711 (dedupd)`, or `another process`.
+        holder: String,
     },
     /// Bytes that were on disk are bad or gone.
     #[error("{message}")]
     Corrupt {
         /// What is bad, where, and what to do.
+        message: String,
+    },
+    /// The secret is gone, or is none. No repair helps.
+    #[error("{message}")]
+    NoSecret {
+        /// What is wrong with which file, and what to do.
+        message: String,
+    },
+    /// The secret in the directory is not the one of the log beside it.
+    #[error("{message}")]
+    OtherSecret {
+        /// Which file that is, and what to do.
         message: String,
     },
     /// The state belongs to another configuration.
@@ -160,8 +175,8 @@ impl OpenError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Locked { .. } => "state_locked",
-            Self::Corrupt { .. } => "state_corrupt",
-            Self::OtherState { .. } => "state_of_other_configuration",
+            Self::Corrupt { .. } | Self::NoSecret { .. } => "state_corrupt",
+            Self::OtherState { .. } | Self::OtherSecret { .. } => "state_of_other_configuration",
             Self::Newer { .. } => "state_newer",
             Self::Io { .. } => "state_io",
             Self::Thread(_) => "state_thread",
@@ -201,9 +216,13 @@ impl OpenError {
 impl From<DirectoryError> for OpenError {
     fn from(error: DirectoryError) -> Self {
         match error {
-            DirectoryError::InUse(path) => Self::Locked { place: path.display().to_string() },
+            DirectoryError::InUse(path) => {
+                Self::Locked { place: path.display().to_string(), holder: Use::of(&path).to_string() }
+            }
             DirectoryError::Io { act, path, source } => Self::Io { act, place: path.display().to_string(), source },
-            error => Self::Corrupt { message: error.to_string() },
+            error @ (DirectoryError::NoSecret(_) | DirectoryError::BadSecret(_)) => {
+                Self::NoSecret { message: error.to_string() }
+            }
         }
     }
 }
@@ -220,7 +239,7 @@ pub enum LogError {
         message: String,
     },
     /// There is no room for more, or for another segment. Nothing was appended; the same call may succeed later.
-    #[error("there is no room for {place}: make room there")]
+    #[error("there is no room for {place}")]
     NoRoom {
         /// The file that was to be made, or written.
         place: String,

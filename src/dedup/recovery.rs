@@ -9,8 +9,11 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Records of ids that were replayed: an ID that was seen and refreshed counts twice.
+    /// Ids that are known after it: seen within the window or the slack behind it, not forgotten, and with room.
     pub ids: u64,
+    /// Records of ids that were replayed for that: an ID that was seen and refreshed has two, one that was forgotten its
+    /// own, and what is older than the window none.
+    pub records: u64,
     /// Frames that were replayed.
     pub frames: u64,
     /// The latest engine time in the state.
@@ -37,7 +40,8 @@ pub struct RecoveryProgress {
     pub bytes: u64,
     /// Bytes that the log has, unused space at the end of a segment included: 0 for a state that is new.
     pub bytes_total: u64,
-    /// Records of ids that were read and are not older than the window, as [`Recovery::ids`] counts them.
+    /// Records of ids that were read and are not older than the window, as [`Recovery::records`] counts them: an ID that
+    /// was seen and refreshed counts twice.
     pub ids: u64,
 }
 

@@ -28,16 +28,10 @@ pub(crate) enum DirectoryError {
     #[error("{} is in use by another process: stop that, or wait longer with a lock timeout", .0.display())]
     InUse(PathBuf),
     /// The secret is not one.
-    #[error(
-        "{} is not a secret: it must be a file of 32 bytes; restore it, or start with another directory",
-        .0.display()
-    )]
+    #[error("{} is not a secret, which is a file of 32 bytes: {RESTORE_SECRET}", .0.display())]
     BadSecret(PathBuf),
     /// The log is there and its secret is not.
-    #[error(
-        "{} is gone, and without it the log beside it says nothing: restore it, or start with another directory",
-        .0.display()
-    )]
+    #[error("{} is gone, the secret of the log beside it: {RESTORE_SECRET}", .0.display())]
     NoSecret(PathBuf),
     /// The file system refuses something.
     #[error("cannot {act} {}", .path.display())]
@@ -68,7 +62,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::InUse`] after the timeout; [`DirectoryError::Io`].
     pub(crate) fn open(path: &Path, timeout: Duration) -> Result<Self, DirectoryError> {
-        make(path).map_err(refused("make", path))?;
+        make(path).map_err(refused("make the directory", path))?;
         let file = path.join(LOCK_NAME);
         let lock = options().create(true).truncate(false).open(&file).map_err(refused("open", &file))?;
         let deadline = Instant::now().checked_add(timeout);
@@ -158,6 +152,9 @@ fn refused(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Director
     move |source| DirectoryError::Io { act, path: path.to_owned(), source }
 }
 
+/// What is left to do when a secret is lost.
+pub(crate) const RESTORE_SECRET: &str = "restore it from a backup; no repair can replace it. Without a backup nobody can \
+     tell which ids are in that log: move the directory aside and start with a new one, to which every event is first-seen";
 pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) const SECRET_NAME: &str = "SECRET";
 const SECRET_TEMPORARY: &str = "SECRET.tmp";

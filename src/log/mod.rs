@@ -56,7 +56,7 @@ use upkeep::Upkeep;
 use writer::{Body, Piece, Segment, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record};
-pub(crate) use directory::{Directory, DirectoryError, LOCK_NAME, SECRET_NAME, read_secret};
+pub(crate) use directory::{Directory, DirectoryError, LOCK_NAME, RESTORE_SECRET, SECRET_NAME, read_secret};
 pub(crate) use error::{AppendError, OpenError, Poisoned, RetireError};
 pub(crate) use header::{IDENTITY_BYTES, VERSION, is_segment, name as segment_name};
 pub(crate) use housekeeper::{Bell, Housekeeper};

@@ -5,21 +5,27 @@ use std::path::Path;
 
 use crate::log::{DirectoryError, OpenError};
 
+use super::Use;
+
 /// Why a state could not be looked at, or repaired. No byte of its log has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
     /// There is no state: no directory, or one with neither a log nor what belongs to one.
-    #[error("{place} is not a state directory")]
+    #[error("{place} is not a state directory: {why}")]
     Absent {
         /// The directory.
         place: String,
+        /// What it is.
+        why: &'static str,
     },
     /// Another process has it open, and had all the time that was given.
-    #[error("{place} is in use by another process: stop that, or wait longer with a lock timeout")]
+    #[error("{place} is in use by {holder}: stop that, or wait longer with a lock timeout")]
     Locked {
         /// The directory.
         place: String,
+        /// Who has it, in words, as far as that can be told: `process 4711 (dedupd)`, or `another process`.
+        holder: String,
     },
     /// The file system refuses something.
     #[error("cannot {act} {place}")]
@@ -106,7 +112,9 @@ impl From<DirectoryError> for StateError {
     fn from(error: DirectoryError) -> Self {
         let message = error.to_string();
         match error {
-            DirectoryError::InUse(path) => Self::Locked { place: path.display().to_string() },
+            DirectoryError::InUse(path) => {
+                Self::Locked { place: path.display().to_string(), holder: Use::of(&path).to_string() }
+            }
             DirectoryError::Io { act, path, source } => Self::io(act, &path, source),
             DirectoryError::NoSecret(path) | DirectoryError::BadSecret(path) => Problem::corrupt(&path, message).into(),
         }

@@ -11,9 +11,10 @@
 //! ```
 
 use std::io;
+use std::path::Path;
 
 use crate::event::{Hasher, IdHash, Secret};
-use crate::log::{IDENTITY_BYTES, SECRET_NAME, read_secret};
+use crate::log::{IDENTITY_BYTES, RESTORE_SECRET, SECRET_NAME, Storage, Survey, read_secret};
 
 use super::reader::Reader;
 use super::{Problem, StateError};
@@ -72,6 +73,13 @@ impl Identity {
         }
     }
 
+    /// Whether no segment in `storage` was written with this secret.
+    pub(crate) fn is_of_no_segment(self, storage: &dyn Storage) -> bool {
+        let headers = |survey: Survey| survey.segments.into_values().filter_map(|segment| segment.header);
+        let others = |survey| headers(survey).all(|header| Self(header.identity).secret_check() != self.secret_check());
+        Survey::of_headers(storage).is_ok_and(others)
+    }
+
     pub(super) fn hash(&self) -> Option<IdHash> {
         match self.0[0] {
             1 => Some(IdHash::SipHash13),
@@ -122,18 +130,20 @@ impl SecretFile {
             Self::Right | Self::Unknown => None,
             Self::Missing => Some(Problem::corrupt(
                 &path,
-                format!("{place} is gone, and without it the log beside it says nothing: restore it"),
+                format!("{place} is gone, the secret of the log beside it: {RESTORE_SECRET}"),
             )),
             Self::Bad => Some(Problem::corrupt(
                 &path,
-                format!("{place} is not a secret: it must be a file of 32 bytes; restore it"),
+                format!("{place} is not a secret, which is a file of 32 bytes: {RESTORE_SECRET}"),
             )),
-            Self::Other => Some(Problem::of_other_configuration(
-                &path,
-                format!("{place} is not the secret that the log beside it was written with: restore that one"),
-            )),
+            Self::Other => Some(Problem::of_other_configuration(&path, not_the_secret(&path))),
         }
     }
+}
+
+/// The secret at `path` is another one than the log's.
+pub(crate) fn not_the_secret(path: &Path) -> String {
+    format!("{} is not the secret that the log beside it was written with: {RESTORE_SECRET}", path.display())
 }
 
 fn check_value(secret: &Secret) -> [u8; 8] {

@@ -1,5 +1,6 @@
 //! Who has a state open, without asking for the lock: whoever wanted to open it meanwhile would be refused.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::log::LOCK_NAME;
@@ -18,7 +19,7 @@ pub enum Use {
 
 impl Use {
     #[cfg(target_os = "linux")]
-    pub(super) fn of(directory: &Path) -> Self {
+    pub(crate) fn of(directory: &Path) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return Self::Unknown };
         match std::fs::symlink_metadata(directory.join(LOCK_NAME)) {
@@ -28,7 +29,7 @@ impl Use {
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn of(_: &Path) -> Self {
+    pub(crate) fn of(_: &Path) -> Self {
         let _ = LOCK_NAME;
         Self::Unknown
     }
@@ -45,6 +46,28 @@ impl Use {
         });
         holder.map_or(Self::Free, Self::By)
     }
+}
+
+/// Who has it, in words: `process 4711 (dedupd)`. Only for people to read: the process may have ended meanwhile.
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(pid) if *pid == std::process::id() => f.write_str("this process"),
+            // A process of another namespace has no number here.
+            Self::By(pid) if *pid > 0 => {
+                write!(f, "process {pid}")?;
+                name(*pid).map_or(Ok(()), |name| write!(f, " ({name})"))
+            }
+            _ => f.write_str("another process"),
+        }
+    }
+}
+
+/// What the process of this number is called, when that can be told and printed.
+fn name(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let name = name.trim_end_matches('\n');
+    (!name.is_empty() && !name.chars().any(char::is_control)).then(|| name.to_owned())
 }
 
 #[cfg(all(test, target_os = "linux"))]

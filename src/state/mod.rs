@@ -30,8 +30,8 @@ mod verify;
 
 pub use error::{Problem, StateError};
 pub use export::{Record, What, export, records};
-pub(crate) use identity::Identity;
 pub use identity::SecretFile;
+pub(crate) use identity::{Identity, not_the_secret};
 pub use in_use::Use;
 pub use inspect::{FileBytes, Inspection, Named, Segment, inspect};
 pub use reader::Ids;

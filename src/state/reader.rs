@@ -37,14 +37,20 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, StateError> {
-        if !path.is_dir() {
-            return Err(StateError::Absent { place: path.display().to_string() });
+        let absent = |why| StateError::Absent { place: path.display().to_string(), why };
+        match fs::metadata(path) {
+            Ok(about) if about.is_dir() => {}
+            Ok(_) => return Err(absent("it is no directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(absent("there is nothing of that name"));
+            }
+            Err(source) => return Err(StateError::io("open", path, source)),
         }
         let disk = Disk::open(path).map_err(|source| StateError::io("open", path, source))?;
         let names = disk.list().map_err(|source| StateError::io("list", path, source))?;
         let is_state = names.iter().any(|name| name == LOCK_NAME || name == SECRET_NAME || log::is_segment(name));
         if !is_state {
-            return Err(StateError::Absent { place: path.display().to_string() });
+            return Err(absent("it has neither a log nor a lock"));
         }
         Ok(Self { path: path.to_owned(), disk })
     }

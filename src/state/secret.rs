@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::event::{IdHash, Secret};
-use crate::log::{SECRET_NAME, Survey, read_secret};
+use crate::log::{RESTORE_SECRET, SECRET_NAME, Survey, read_secret};
 
 use super::identity::Identity;
 use super::reader::Reader;
@@ -73,5 +73,5 @@ fn other(reader: &Reader, differs: &str) -> Problem {
 }
 
 fn bad(file: &Path) -> Problem {
-    Problem::corrupt(file, format!("{} is not a secret: it must be a file of 32 bytes; restore it", file.display()))
+    Problem::corrupt(file, format!("{} is not a secret, which is a file of 32 bytes: {RESTORE_SECRET}", file.display()))
 }

@@ -53,6 +53,10 @@ impl Verification {
 
 /// Reads all of the state at `path`, and says whether it is sound.
 ///
+/// The end of a log has no witness: a newest segment that somebody removed, or cut before the mark that a close writes
+/// last, leaves what a crash or an older copy leaves, and so does an oldest one that was removed. That is sound; it knows
+/// less, and nothing wrong.
+///
 /// # Errors
 /// [`StateError`] when it cannot be read. What is wrong with it is no error, but [`Verification::problem`].
 ///

@@ -43,7 +43,7 @@ pub enum Command {
     Man,
     /// Says for each line which ID it has, how it came about, and what the verdict would be.
     Explain(ExplainArgs),
-    /// Says whether a state directory is sound: as JSON, and by the exit code (0, 76, 78). Changes nothing.
+    /// Says whether a state directory is sound: as JSON, and by the exit code (0, 74, 76, 78). Changes nothing.
     Verify {
         /// The state directory.
         dir: PathBuf,
@@ -274,7 +274,7 @@ pub struct StateArgs {
     pub when_disk_full: Option<WhenDiskFull>,
 
     /// Go on behind the end of outputs that are there although the state has no position in them, or that were
-    /// replaced.
+    /// replaced or renamed.
     #[arg(long, requires = "state", help_heading = "State")]
     pub append: bool,
 
@@ -382,16 +382,18 @@ Signals:
   SIGHUP           reopen the output files
 
 Exit codes:
-  0   done (also when the reader of standard output went away)
-  1   done, but something was diverted; forget: some lines have no ID
-  2   usage
-  65  a bad line under `fail`
-  66  an input cannot be opened, or is not as it was left
-  70  a bug: the books do not balance, or a panic (please report)
-  73  an output or the state cannot be created, or an output is not as it was left
-  74  reading or writing failed
-  75  another process has the state
-  76  the state is corrupt
-  78  the state belongs to another configuration or a newer version
+  0    done (also when the reader of standard output went away)
+  1    done, but something was diverted; forget: some lines have no ID
+  2    usage
+  65   a bad line under `fail`
+  66   an input cannot be opened, or is not as it was left
+  70   a bug: the books do not balance, or a panic (please report)
+  73   an output or the state cannot be created, or an output is not as it was left
+  74   reading or writing failed; there is no state in the directory that a tool was given
+  75   another process has the state
+  76   the state is corrupt, or its SECRET is gone
+  78   the state belongs to another configuration, secret or a newer version
+  130  ended at once by a second SIGINT
+  143  ended at once by a second SIGTERM
 
 A file that is named like a command is read as ./man or --input man.";

@@ -43,6 +43,13 @@ impl Log {
         }
     }
 
+    /// What is no warning, and explains what would surprise without it.
+    pub fn notice(&self, code: &str, message: impl AsRef<str>) {
+        if !self.quiet {
+            self.line("info", code, message.as_ref());
+        }
+    }
+
     pub fn info(&self, code: &str, message: impl AsRef<str>) {
         if self.verbose && !self.quiet {
             self.line("info", code, message.as_ref());

@@ -132,6 +132,11 @@ pub fn show_count(count: u64) -> String {
     text
 }
 
+/// Writes how many there are of what is called so: `1 frame`, `2 frames`.
+pub fn show_number(count: u64, one: &str) -> String {
+    format!("{} {one}{}", show_count(count), if count == 1 { "" } else { "s" })
+}
+
 fn show_scaled(mut value: f64, units: &[&str]) -> String {
     let mut units = units.iter();
     let mut unit = units.next().copied().unwrap_or_default();
@@ -269,6 +274,7 @@ mod tests {
         assert_eq!(show_duration(Duration::MAX), "forever");
         assert_eq!(show_count(1_000_000), "1,000,000");
         assert_eq!(show_count(12), "12");
+        assert_eq!([0, 1, 1_000].map(|count| show_number(count, "frame")), ["0 frames", "1 frame", "1,000 frames"]);
         assert_eq!(show_size(16_400_000), "16 MB");
         assert_eq!(show_size(1_400_000_000), "1.4 GB");
         assert_eq!(show_size(999), "999 B");

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use dedupd::{Builder, Deduplicator, Error, LogError, OnCorrupt, OnLogFailure, OpenError};
 
@@ -55,7 +56,7 @@ fn with_state(builder: Builder, args: &FilterArgs, id_paths: &str) -> Builder {
 pub fn failure(error: &Error) -> Failure {
     let (exit, advice) = match error {
         Error::Open(error) => advise(error),
-        Error::Log(LogError::NoRoom { .. }) => (Exit::Io, ", or raise --max-disk"),
+        Error::Log(LogError::NoRoom { .. }) => (Exit::Io, "; make room there, or raise --max-disk"),
         Error::Log(LogError::Io { .. }) => (Exit::Io, "; look after the disk or the limit, and run it again"),
         Error::Log(_) => (Exit::Io, ""),
         error => return refused(error),
@@ -75,17 +76,34 @@ fn advise(error: &OpenError) -> (Exit, &'static str) {
         OpenError::Corrupt { .. } => {
             (Exit::Corrupt, "; dedupd verify says more, dedupd repair or --on-corrupt salvage moves the bad part aside")
         }
-        OpenError::OtherState { .. } => {
-            (Exit::OtherState, "; --key, --hash, whether there is a --time-field, and the file SECRET are part of it")
-        }
-        OpenError::Newer { .. } => (Exit::OtherState, ""),
+        OpenError::NoSecret { .. } => (Exit::Corrupt, ""),
+        OpenError::OtherSecret { .. } | OpenError::Newer { .. } => (Exit::OtherState, ""),
+        OpenError::OtherState { .. } => (Exit::OtherState, FLAGS_OF_A_STATE),
         OpenError::Io { source, .. } if is_full(source) => (Exit::Io, "; make room there, and run it again"),
-        OpenError::Io { source, .. } if is_refusal(source.kind()) => {
-            (Exit::CannotCreate, "; name a directory that may be written to")
+        OpenError::Io { place, source, .. } if is_refusal(source.kind()) => {
+            (Exit::CannotCreate, way_out(source.kind(), place.as_ref()))
         }
         _ => (Exit::Io, ""),
     }
 }
+
+/// What to do when `--state` names a place where no state can be.
+fn way_out(kind: ErrorKind, place: &Path) -> &'static str {
+    let has_no_parent = || place.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.exists());
+    match kind {
+        ErrorKind::AlreadyExists => "; what has that name is no directory: name a directory, or nothing that is there",
+        ErrorKind::NotADirectory => "; a part of that path is no directory: name a directory, or nothing that is there",
+        ErrorKind::NotFound if has_no_parent() => {
+            "; the directory that it is to be made in is not there: make that first"
+        }
+        ErrorKind::PermissionDenied => "; whoever runs this must be able to write there: name a directory of theirs",
+        _ => "; name a directory that may be written to",
+    }
+}
+
+/// What a state belongs to, as it is said on the command line.
+pub const FLAGS_OF_A_STATE: &str =
+    "; the hash is --hash, the id paths are --key, event time is whether there is a --time-field";
 
 /// Whether it is the place that is wrong, and not the disk.
 fn is_refusal(kind: ErrorKind) -> bool {

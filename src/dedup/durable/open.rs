@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use crate::event::{IdHash, Secret};
-use crate::log::{self, Bell, Directory, Disk, IDENTITY_BYTES, Log, Storage};
-use crate::state::{Identity, Repair};
+use crate::log::{self, Bell, Directory, Disk, IDENTITY_BYTES, Log, SECRET_NAME, Storage};
+use crate::state::{Identity, Repair, not_the_secret};
 use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, Timestamp};
 use crate::window::Set;
@@ -99,7 +99,13 @@ impl State {
     ) -> Result<Durable, Error> {
         let identity =
             Identity::new(self.settings.hash, &self.settings.id_paths, self.settings.event_time, &self.secret);
-        let refused = |error| OpenError::log(error, |found| identity.difference(found));
+        let storage = Arc::clone(&self.storage);
+        let refused = |error| match error {
+            log::OpenError::OtherState { .. } if identity.is_of_no_segment(&*storage) => {
+                OpenError::OtherSecret { message: not_the_secret(storage.place(SECRET_NAME).as_ref()) }
+            }
+            error => OpenError::log(error, |found| identity.difference(found)),
+        };
         let now = clock.now();
         let mut repair = None;
         let filled = match self.fill(new_set()?, identity, now, on_recovery) {
@@ -117,7 +123,7 @@ impl State {
         if !settings.event_time {
             set.notice_clock(now.as_nanos());
         }
-        let recovery = recovery(&settings, &replay, &opening, repair, now);
+        let recovery = recovery(&settings, set.tally().live, &replay, &opening, repair, now);
         let keeper = Arc::new(Keeper {
             set,
             log: Arc::new(log),
@@ -183,6 +189,7 @@ struct Filled {
 
 fn recovery(
     settings: &Settings,
+    ids: u64,
     replay: &Replay,
     opening: &log::Opening,
     repair: Option<Repair>,
@@ -207,7 +214,8 @@ fn recovery(
     });
     let present = newest.filter(|newest| settings.event_time || *newest > now).unwrap_or(now);
     Recovery {
-        ids: replay.ids,
+        ids,
+        records: replay.ids,
         frames: replay.frames,
         newest,
         loss,

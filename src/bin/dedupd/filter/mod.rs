@@ -77,10 +77,11 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 /// Runs the filter to its end; [`check`] comes before.
 pub fn run(config: &Config, dedup: &Deduplicator, mut room: Room) -> Result<Exit, Failure> {
     let sources = (config.delivery == Delivery::ExactlyOnce).then(|| Sources::new(&dedup.progress(), config.follow));
-    if let Some(sources) = &sources {
-        sources.check(&config.inputs)?;
-    }
+    let resumed = sources.as_ref().map(|sources| sources.check(&config.inputs)).transpose()?;
     let (outputs, started) = start::open(config, dedup, &mut room)?;
+    if let Some(resumed) = resumed {
+        resumed.tell(config.log);
+    }
     let poll = Poll::new().map_err(|error| system_failure(&error))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| system_failure(&error))?;
     let control = Arc::new(Control::new(waker, Ages::new(dedup.window()), room.stop()));

@@ -234,7 +234,7 @@ impl Output {
             let (bytes, offset) = (about.len(), track.offset());
             return Err(format!(
                 "was cut: it has {bytes} bytes, and was written up to byte {offset}. What was not committed comes \
-                 again; bring back what was there, or move it away and begin another with --append"
+                 again; bring back what was there, or move it to another directory and begin another with --append"
             ));
         }
         Ok(Some((track, about.len())))

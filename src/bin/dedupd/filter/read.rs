@@ -431,7 +431,7 @@ impl Reader {
 
 fn unreadable(input: &Input, error: &std::io::Error) -> Failure {
     let exit = if error.kind() == ErrorKind::IsADirectory { Exit::NoInput } else { Exit::Io };
-    Failure::new(exit, "input", format!("cannot read {input} on: {}", cause(error)))
+    Failure::new(exit, "input", format!("cannot read {input}: {}", cause(error)))
 }
 
 fn after_last_newline(bytes: &[u8]) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dedupd::decode::BadReason;
 use dedupd::state::{self, Repair};
-use dedupd::{Deduplicator, Durability, Loss, Reason};
+use dedupd::{Clock, Deduplicator, Durability, Loss, Reason, SystemClock, Timestamp};
 use serde::Serialize;
 
 use super::age::AgeSummary;
@@ -14,7 +14,8 @@ use super::delivery::Delivery;
 use super::start::Started;
 use crate::args::ReportFormat;
 use crate::config::State;
-use crate::quantity::{show_count, show_durability, show_duration, show_size};
+use crate::quantity::{show_count, show_durability, show_duration, show_number, show_size};
+use crate::state::utc;
 
 /// All that the report says. The names are stable: programs read them.
 #[derive(Debug, Serialize)]
@@ -84,8 +85,10 @@ pub struct Kept {
 
 #[derive(Debug, Serialize)]
 struct Recovered {
-    /// Records of ids.
+    /// Ids that were known then.
     ids: u64,
+    /// Records that they are from: an ID that was seen again later has several, and one that was forgotten counts too.
+    records: u64,
     frames: u64,
     /// Ids of lines that were found written and not recorded.
     ids_of_lines: u64,
@@ -238,11 +241,14 @@ impl Report {
             (self.passed, "passed"),
             (self.diverted, "diverted"),
             (self.dropped, "dropped"),
-            (self.inputs_replaced, "inputs replaced"),
-            (self.inputs_truncated, "inputs truncated"),
         ] {
             if count > 0 {
                 line += &format!(", {} {what}", show_count(count));
+            }
+        }
+        for (count, what) in [(self.inputs_replaced, "replaced"), (self.inputs_truncated, "truncated")] {
+            if count > 0 {
+                line += &format!(", {} {what}", show_number(count, "input"));
             }
         }
         line
@@ -269,7 +275,7 @@ impl Report {
             Duration::MAX => "forever".to_owned(),
             window => format!("{} +{}", show_duration(window), show_duration(self.slack)),
         };
-        let live = format!("{} ids live in {}", show_count(self.live_ids), show_size(self.memory_bytes));
+        let live = format!("{} live in {}", show_number(self.live_ids, "id"), show_size(self.memory_bytes));
         let ages = self.duplicate_age.as_ref().map_or_else(String::new, |age| {
             let show = |ms| show_duration(Duration::from_millis(ms));
             let sampled = if age.sampled { ", sampled" } else { "" };
@@ -285,11 +291,11 @@ impl Report {
     fn what_was_kept(&self) -> String {
         let evicted = match self.evicted_early {
             0 => "nothing evicted early".to_owned(),
-            ids => format!("{} ids evicted early", show_count(ids)),
+            ids => format!("{} evicted early", show_number(ids, "id")),
         };
         let clock = match self.clock_held {
             0 => "no clock held".to_owned(),
-            times => format!("clock held {} times", show_count(times)),
+            times => format!("clock held {}", show_number(times, "time")),
         };
         let bypassed = match self.bypassed {
             0 => String::new(),
@@ -314,6 +320,7 @@ impl Recovered {
         let lost = |Loss { place, offset, bytes, frames, .. }: Loss| Lost { place, offset, bytes, frames };
         Some(Self {
             ids: recovery.ids,
+            records: recovery.records,
             frames: recovery.frames,
             ids_of_lines: started.ids_recovered,
             cut_bytes: started.bytes_cut,
@@ -330,23 +337,23 @@ impl Recovered {
         let lost = match &self.lost {
             None => repaired.clone().unwrap_or_else(|| "nothing lost".to_owned()),
             Some(Lost { place, offset, bytes, frames: 0 }) => {
-                format!("torn tail of {} bytes left in {place} at byte {offset}", show_count(*bytes))
+                format!("torn tail of {} left in {place} at byte {offset}", show_number(*bytes, "byte"))
             }
             Some(Lost { place, offset, frames, .. }) => {
-                format!("{} frames lost in {place} from byte {offset} on", show_count(*frames))
+                format!("{} lost in {place} from byte {offset} on", show_number(*frames, "frame"))
             }
         };
-        let mut text = format!("recovered {} ids, {lost}", show_count(self.ids));
+        let mut text = format!("recovered {}, {lost}", show_number(self.ids, "id"));
         if let Some(repaired) = repaired.filter(|_| self.lost.is_some()) {
             text += &format!(", {repaired}");
         }
-        for (count, what) in [
-            (self.ids_of_lines, "ids of lines that were out and not recorded"),
-            (self.cut_bytes, "bytes cut back"),
-            (self.full, "ids without room, whose repeats may be first-seen"),
+        for (count, one, what) in [
+            (self.ids_of_lines, "id", "of lines that were out and not recorded"),
+            (self.cut_bytes, "byte", "cut back"),
+            (self.full, "id", "without room, whose repeats may be first-seen"),
         ] {
             if count > 0 {
-                text += &format!(", {} {what}", show_count(count));
+                text += &format!(", {} {what}", show_number(count, one));
             }
         }
         if self.clock_behind_seconds > 0.0 {
@@ -354,9 +361,19 @@ impl Recovered {
             text += &format!(", clock {} behind", show_duration(behind));
         }
         if let Some(from) = self.window_holds_from {
-            text += &format!(", the window holds from {from} (seconds since 1970) on");
+            text += &format!(", the window holds from {} on ({})", utc(from), distance(from));
         }
         text
+    }
+}
+
+/// How far from now a second since 1970 is.
+fn distance(second: i64) -> String {
+    let (then, now) = (Timestamp::from_secs(second), SystemClock::new().now());
+    let seconds = |distance: Duration| show_duration(Duration::from_secs(distance.as_secs()));
+    match then > now {
+        true => format!("in {}", seconds(then.saturating_since(now))),
+        false => format!("{} ago", seconds(now.saturating_since(then))),
     }
 }
 
@@ -370,11 +387,11 @@ impl Repaired {
     fn text(&self) -> String {
         let ids = match self.ids_unknown_max {
             None => "nobody knows how many ids".to_owned(),
-            Some(max) => format!("{} ids at the most", show_count(max)),
+            Some(max) => format!("{} at the most", show_number(max, "id")),
         };
         match self.frames_missing {
             Some(0) => "repaired, nothing missing".to_owned(),
-            Some(frames) => format!("repaired, {} frames missing with {ids}", show_count(frames)),
+            Some(frames) => format!("repaired, {} missing with {ids}", show_number(frames, "frame")),
             None => format!("repaired, frames missing with {ids}"),
         }
     }

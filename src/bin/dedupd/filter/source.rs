@@ -12,6 +12,7 @@ use super::output::absolute;
 use super::position::{SOURCE_TAIL_BYTES, SourcePosition, Tail};
 use crate::config::Input;
 use crate::exit::{Exit, Failure, cause};
+use crate::log::Log;
 
 /// A file that is read, with what is known of it before the first byte that is read now.
 #[derive(Clone, Debug)]
@@ -51,15 +52,20 @@ impl Sources {
     }
 
     /// Looks at those inputs that are there.
-    pub fn check(&self, inputs: &[Input]) -> Result<(), Failure> {
+    pub fn check(&self, inputs: &[Input]) -> Result<Resumed, Failure> {
+        let mut resumed = Resumed { inputs: inputs.len(), follow: self.follow, files: Vec::new() };
         for input in inputs {
             if let Input::File(path) = input
                 && let Ok(file) = File::open(path)
             {
-                self.begin(&file, path)?;
+                let Source { start, .. } = self.begin(&file, path)?;
+                let bytes = file.metadata().map_or(start, |about| about.len());
+                if start > 0 {
+                    resumed.files.push((path.clone(), start, bytes));
+                }
             }
         }
-        Ok(())
+        Ok(resumed)
     }
 
     /// Where `file` is read from: its start, or behind what was read of it.
@@ -118,6 +124,47 @@ impl Sources {
             return None;
         }
         sibling(path, |about| here(about).is_some_and(|position| is_ours(position) && position.offset < about.len()))
+    }
+}
+
+/// The inputs that are not read from their start.
+#[derive(Debug)]
+pub struct Resumed {
+    /// All that there are.
+    inputs: usize,
+    follow: bool,
+    /// With where each is read from, and its length.
+    files: Vec<(PathBuf, u64, u64)>,
+}
+
+impl Resumed {
+    /// Says so once: who does not know it wonders where the lines are.
+    pub fn tell(&self, log: Log) {
+        let what = match self.files.as_slice() {
+            [] => return,
+            [(path, start, bytes)] if start == bytes && !self.follow => {
+                format!(
+                    "{} was read to its end, byte {start}, with this state before: nothing in it is new",
+                    path.display()
+                )
+            }
+            [(path, start, bytes)] => {
+                let path = path.display();
+                format!("{path} is read on from byte {start} of {bytes}, where an earlier run with this state stopped")
+            }
+            files => {
+                let (resumed, inputs) = (files.len(), self.inputs);
+                let ended = files.iter().filter(|(_, start, bytes)| start == bytes).count();
+                format!(
+                    "{resumed} of {inputs} inputs are read on from where earlier runs with this state stopped, and {ended} \
+                     of them have nothing new"
+                )
+            }
+        };
+        log.notice(
+            "resumed",
+            format!("{what}; to have everything read again, use another --state and another --output"),
+        );
     }
 }
 

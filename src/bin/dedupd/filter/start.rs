@@ -47,10 +47,14 @@ fn continue_outputs(
     room: &mut Room,
 ) -> Result<(Outputs, Started), Failure> {
     let resumes = config.delivery == Delivery::ExactlyOnce;
-    let known = if state.keeps() { dedup.progress() } else { Progress::new() };
+    let known = dedup.progress();
     let mut found = Vec::new();
     for path in [&config.output, &config.rejects, &config.duplicates].into_iter().flatten() {
-        found.push((path, Found::look(path, &known, state.appends, resumes)?));
+        let looked = match state.keeps() {
+            true => Found::look(path, &known, state.appends, resumes)?,
+            false => Found::look_unrecorded(path, &known, state.appends)?,
+        };
+        found.push((path, looked));
     }
     let mut started = Started::default();
     let mut found = found.into_iter();

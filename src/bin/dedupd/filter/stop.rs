@@ -27,8 +27,7 @@ impl Stop {
                 Self::ReaderGone
             }
             SinkError::Io { source, .. } => {
-                Failure::new(Exit::Io, "output", format!("cannot write {} on: {}", target.name(), cause(&source)))
-                    .into()
+                Failure::new(Exit::Io, "output", format!("cannot write {}: {}", target.name(), cause(&source))).into()
             }
             other => Failure::new(Exit::Io, other.code(), format!("{}: {other}", target.name())).into(),
         }

@@ -109,20 +109,69 @@ impl Found {
     /// # Errors
     /// It is not as it was left, or it is not empty and nothing is known of it.
     pub fn look(path: &Path, progress: &Progress, append: bool, cuts: bool) -> Result<Self, Failure> {
-        let position = absolute(path).and_then(|path| SinkPosition::parse(progress.sink(SinkPosition::name(&path))?));
+        let position = recorded(path, progress);
         let moved = position.clone().filter(|_| append).and_then(|position| {
             let file = sibling(path, |about| position.identity.is(&Identity::of(about)))?;
+            // It may have been written on under the name that it has now.
+            let position = furthest(progress, &position.identity).unwrap_or(position);
             (absolute(&file) != absolute(path)).then_some((file, position))
         });
-        let start = Self::start(path, position, append, cuts)?;
+        let start = match Self::renamed(path, position.as_ref(), progress, cuts) {
+            Some(_) if !append => {
+                let why = "was written under another name, and the state has a position in it";
+                return Err(refused(path, why, "give it that name again, or continue it under this one with --append"));
+            }
+            Some(start) => start,
+            None => Self::start(path, position, append, cuts)?,
+        };
         let moved = moved.map(|(file, position)| {
             let about = fs::metadata(&file).map_err(|error| cannot_create(&file, &error))?;
-            match Self::check(&file, about.len(), position, cuts)? {
+            match Self::check(&file, Some(path), about.len(), position, cuts)? {
                 Start::Cut(position) => Ok(Some((file, position.offset))),
                 _ => Ok(None),
             }
         });
         Ok(Self { path: path.to_owned(), start, moved: moved.transpose()?.flatten() })
+    }
+
+    /// Checks the file at `path` for a run that records no position.
+    ///
+    /// # Errors
+    /// It is not empty, or it has a position that what is written now would be cut back to.
+    pub fn look_unrecorded(path: &Path, progress: &Progress, append: bool) -> Result<Self, Failure> {
+        let start = match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Start::New,
+            Err(error) => return Err(cannot_create(path, &error)),
+            Ok(about) if !about.is_file() => Start::Unknown,
+            Ok(about) => {
+                if let Some(position) = furthest(progress, &Identity::of(&about)).filter(|position| position.resumes) {
+                    let why = format!(
+                        "has a position in the state, byte {}, and --durability none does not move it: the next run that \
+                         keeps one would cut off what this one adds",
+                        position.offset
+                    );
+                    return Err(refused(path, &why, "name another file, or another durability"));
+                }
+                if about.len() > 0 && !append {
+                    let why = "has lines, and with --durability none no position in it is kept";
+                    return Err(refused(path, why, "name a new file, or add to this one with --append"));
+                }
+                Start::AtEnd
+            }
+        };
+        Ok(Self { path: path.to_owned(), start, moved: None })
+    }
+
+    /// How a file goes on that was written under another name, and is as it was left.
+    fn renamed(path: &Path, named: Option<&SinkPosition>, progress: &Progress, cuts: bool) -> Option<Start> {
+        let about = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let identity = Identity::of(&about);
+        if named.is_some_and(|position| position.identity.is(&identity)) {
+            return None;
+        }
+        let position = furthest(progress, &identity).filter(|position| position.offset > 0)?;
+        // Where files have no birth another one may have its number.
+        Self::check(path, None, about.len(), position, cuts).ok()
     }
 
     fn start(path: &Path, position: Option<SinkPosition>, append: bool, cuts: bool) -> Result<Start, Failure> {
@@ -136,7 +185,8 @@ impl Found {
             (Some(about), None) if about.len() > 0 && !append => Err(refused(
                 path,
                 "has lines, and the state has no position in it",
-                "name a new file, or continue this one with --append",
+                "name a new file, or add to this one with --append; lines in it come once more when the state does not \
+                 know their ids",
             )),
             (Some(_), None) => Ok(Start::AtEnd),
             (None, None) => Ok(Start::New),
@@ -153,21 +203,31 @@ impl Found {
                 let why = format!("is another file than the one that was written up to byte {}", position.offset);
                 Err(refused(path, &why, "bring that one back, or continue this one with --append"))
             }
-            (Some(about), Some(position)) => Self::check(path, about.len(), position, cuts),
+            (Some(about), Some(position)) => Self::check(path, None, about.len(), position, cuts),
         }
     }
 
-    fn check(path: &Path, bytes: u64, position: SinkPosition, cuts: bool) -> Result<Start, Failure> {
-        let restore = "bring back what was there, or move it away and begin another with --append";
+    /// Checks what is before the position in the file at `path`, which had the name `before` when it was written.
+    fn check(
+        path: &Path,
+        before: Option<&Path>,
+        bytes: u64,
+        position: SinkPosition,
+        cuts: bool,
+    ) -> Result<Start, Failure> {
+        let refused = |why: String| match before {
+            None => refused(path, &why, &format!("{RESTORE}, {ELSEWHERE} and begin another with --append")),
+            Some(before) => {
+                refused(path, &format!("was {} and {why}", before.display()), &format!("{RESTORE}, {ELSEWHERE}"))
+            }
+        };
         if bytes < position.offset {
-            let why = format!("has {bytes} bytes, and was written up to byte {}", position.offset);
-            return Err(refused(path, &why, restore));
+            return Err(refused(format!("has {bytes} bytes, and was written up to byte {}", position.offset)));
         }
         let tail = File::open(path).and_then(|file| Tail::read(SINK_TAIL_BYTES, &file, position.offset));
         let tail = tail.map_err(|error| cannot_create(path, &error))?;
         if tail.crc() != position.crc {
-            let why = format!("was changed before byte {}, up to which it was written", position.offset);
-            return Err(refused(path, &why, restore));
+            return Err(refused(format!("was changed before byte {}, up to which it was written", position.offset)));
         }
         Ok(if cuts && position.resumes { Start::Cut(position) } else { Start::WholeLines(position) })
     }
@@ -204,6 +264,17 @@ impl Found {
         output.track = Some(track);
         Ok(Opened { output, unrecorded, bytes_cut })
     }
+}
+
+/// The position that the state has in the file of this name.
+fn recorded(path: &Path, progress: &Progress) -> Option<SinkPosition> {
+    SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)
+}
+
+/// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on.
+fn furthest(progress: &Progress, identity: &Identity) -> Option<SinkPosition> {
+    let positions = progress.sinks().filter_map(|(_, position)| SinkPosition::parse(position));
+    positions.filter(|position| position.identity.is(identity)).max_by_key(|position| position.offset)
 }
 
 fn refused(path: &Path, why: &str, what_to_do: &str) -> Failure {
@@ -247,6 +318,9 @@ pub fn sync_new(file: &File, path: &Path) -> io::Result<()> {
 }
 
 const BLOCK_BYTES: usize = 64 << 10;
+const RESTORE: &str = "bring back what was there";
+/// Beside the name that it had it would be found, and be cut back to its position.
+const ELSEWHERE: &str = "or move it to another directory";
 
 #[cfg(test)]
 mod tests {

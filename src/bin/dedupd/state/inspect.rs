@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use dedupd::Timestamp;
-use dedupd::state::{self, Inspection, Named, Segment, Use, Verification};
+use dedupd::state::{self, Inspection, Named, Problem, Segment, Use, Verification};
 
 use super::json::{InspectReport, hash_name, hex, loss_kind, secret_word, text_or_hex};
 use super::time::rfc3339;
 use super::{failure, problem_failure};
 use crate::exit::{Exit, Failure};
-use crate::quantity::{show_count, show_size};
+use crate::quantity::{show_count, show_number, show_size};
 use crate::{print_document, stdout_failure};
 
 pub fn inspect(dir: &Path, json: bool) -> Result<Exit, Failure> {
@@ -36,7 +36,7 @@ fn text(dir: &Path, found: &Inspection) -> String {
         text += &format!("moved aside  {}, {}\n", file.file, show_size(file.bytes));
     }
     if !found.segments.is_empty() {
-        text += "\nsegment                    bytes   frames         ids  first to last sequence, oldest to newest\n";
+        text += "\nsegment                    bytes   frames     records  first to last sequence, oldest to newest\n";
         found.segments.iter().for_each(|one| text += &segment(one));
     }
     text
@@ -44,17 +44,34 @@ fn text(dir: &Path, found: &Inspection) -> String {
 
 fn condition(found: &Verification) -> String {
     let mut words = match &found.problem {
-        Some(problem) => problem.code.replace('_', " "),
+        Some(problem) => in_words(problem).to_owned(),
         None => "sound".to_owned(),
     };
     if let Some(loss) = &found.loss {
         let kind = loss_kind(loss).replace('_', " ");
-        let _ = write!(words, ", with a {kind} of {} bytes in {} at byte {}", loss.bytes, loss.file, loss.offset);
+        let _ = write!(
+            words,
+            ", with a {kind} of {} in {} at byte {}",
+            show_number(loss.bytes, "byte"),
+            loss.file,
+            loss.offset
+        );
     }
     match found.in_use {
         Use::By(pid) => words + &format!(", in use by process {pid}"),
         Use::Free => words + ", not in use",
         _ => words,
+    }
+}
+
+fn in_words(problem: &Problem) -> &'static str {
+    match problem.code {
+        "state_newer" => "written by a newer version",
+        "state_of_other_configuration" if problem.file.as_deref() == Some("SECRET") => {
+            "with another secret than the log's"
+        }
+        "state_of_other_configuration" => "with segments of another state",
+        _ => "corrupt",
     }
 }
 
@@ -73,15 +90,19 @@ fn configuration(found: &Inspection) -> String {
 fn totals(found: &Inspection) -> String {
     let ids = found.verification.ids;
     let mut text = format!(
-        "ids          {} seen, {} refreshed, {} forgotten, in {} frames\n",
+        "records      {} seen, {} refreshed, {} forgotten, in {}\n",
         show_count(ids.seen),
         show_count(ids.refreshed),
         show_count(ids.forgotten),
-        show_count(found.verification.frames),
+        show_number(found.verification.frames, "frame"),
     );
-    let per_id = found.bytes_per_id().map_or_else(String::new, |bytes| format!(", {bytes:.1} bytes per ID"));
+    let per_id = found.bytes_per_id().map_or_else(String::new, |bytes| format!(", {bytes:.1} bytes per record"));
     let (files, frames) = (show_size(found.verification.bytes), show_size(found.frame_bytes));
-    let _ = writeln!(text, "size         {files} in {} files, {frames} in frames{per_id}", found.segments.len());
+    let _ = writeln!(
+        text,
+        "size         {files} in {}, {frames} in frames{per_id}",
+        show_number(found.segments.len() as u64, "file")
+    );
     if let Some(times) = found.times() {
         let _ = writeln!(text, "times        {}", range(times));
     }
@@ -109,7 +130,7 @@ fn segment(segment: &Segment) -> String {
         line += "  recycled";
     }
     if !segment.is_readable {
-        line += "  header does not check";
+        line += "  its first page cannot be read";
     }
     line + "\n"
 }

@@ -17,12 +17,13 @@ use dedupd::state::{Problem, StateError};
 use crate::args::IdArgs;
 use crate::config::Reading;
 use crate::exit::{Exit, Failure};
+use crate::state_dir::FLAGS_OF_A_STATE;
 
 pub use export::export;
 pub use forget::forget;
 pub use inspect::inspect;
 pub use repair::{repair, warn};
-pub use time::rfc3339;
+pub use time::{rfc3339, utc};
 pub use verify::verify;
 
 /// What an error of the library comes to.
@@ -37,7 +38,8 @@ pub fn failure(error: &StateError) -> Failure {
     };
     let source = error.source().and_then(|source| source.downcast_ref());
     let why = source.map_or_else(String::new, |source| format!(": {}", crate::exit::cause(source)));
-    Failure::new(exit, error.code(), format!("{error}{why}"))
+    let advice = if exit == Exit::Locked { " (--lock-timeout)" } else { "" };
+    Failure::new(exit, error.code(), format!("{error}{why}{advice}"))
 }
 
 /// The secret of a state, if it is of this hash and these id paths.
@@ -45,8 +47,9 @@ pub fn secret(dir: &Path, ids: &IdArgs, reading: &Reading) -> Result<Secret, Fai
     let secret = dedupd::state::secret(dir, ids.hash.into(), &reading.keys.to_string());
     secret.map_err(|error| {
         let mut failure = failure(&error);
-        if failure.exit == Exit::OtherState {
-            failure.message += "; --key and --hash are part of it, and the file SECRET in the directory";
+        let is_of_flags = |problem: &Problem| problem.file.as_deref() != Some("SECRET");
+        if matches!(&error, StateError::Problem(problem) if failure.exit == Exit::OtherState && is_of_flags(problem)) {
+            failure.message += FLAGS_OF_A_STATE;
         }
         failure
     })

@@ -12,7 +12,7 @@ use super::time::rfc3339;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
 use crate::print_document;
-use crate::quantity::{show_count, show_duration};
+use crate::quantity::{show_duration, show_number};
 
 pub fn repair(dir: &Path, window: Option<Duration>, lock_timeout: Duration) -> Result<Exit, Failure> {
     let done = state::repair(dir, lock_timeout).map_err(|error| failure(&error))?;
@@ -70,9 +70,9 @@ fn tell_missing(repair: &Repair, window: Option<Duration>) -> String {
 }
 
 fn frames(count: u64) -> String {
-    format!("{} frame{}", show_count(count), if count == 1 { "" } else { "s" })
+    show_number(count, "frame")
 }
 
 fn ids(max: Option<u64>) -> String {
-    max.map_or_else(|| "nobody knows how many ids".to_owned(), |max| format!("{} ids at the most", show_count(max)))
+    max.map_or_else(|| "nobody knows how many ids".to_owned(), |max| format!("{} at the most", show_number(max, "id")))
 }

@@ -12,6 +12,12 @@ pub fn rfc3339(time: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
+/// Writes a second since 1970 like `2026-11-22T10:22:08Z`.
+pub fn utc(second: i64) -> String {
+    let text = rfc3339(Timestamp::from_secs(second));
+    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
+}
+
 /// Year, month and day of a number of days since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: i64) -> (i64, i64, i64) {
     // Years begin in March here, so that the odd day is at the end of one; an era is 400 of them.
@@ -46,6 +52,7 @@ mod tests {
         ] {
             assert_eq!(rfc3339(Timestamp::from_secs(seconds)), format!("{expected}.000000000Z"));
         }
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(rfc3339(Timestamp::from_nanos(-1)), "1969-12-31T23:59:59.999999999Z");
         assert_eq!(rfc3339(Timestamp::MIN), "1677-09-21T00:12:43.145224192Z");
         assert_eq!(rfc3339(Timestamp::MAX), "2262-04-11T23:47:16.854775807Z");
