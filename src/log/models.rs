@@ -10,7 +10,7 @@ use super::housekeeper::Ending;
 use super::storage::simulated::Simulated;
 use super::*;
 use crate::event::Fingerprint;
-use crate::sync::thread;
+use crate::sync::{AtomicBool, thread};
 
 fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -19,66 +19,94 @@ fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 /// A log on a disk whose syncs take a while.
-fn started() -> (Simulated, Arc<Log>) {
-    let simulated = Simulated::new(512);
-    let (segment_bytes_min, segment_bytes_max, touch_ahead_bytes) = (8_192, 8_192, 0);
-    let config = Config { segment_bytes_min, segment_bytes_max, touch_ahead_bytes, ..Config::new([7; 32]) };
-    let log = Log::open(Arc::new(simulated.clone()), config, |_| ()).unwrap().0;
-    let turns = AtomicU64::new(0);
-    simulated.in_each_sync(move || turns.store(1, Ordering::Relaxed));
-    (simulated, Arc::new(log))
+#[derive(Clone)]
+struct Started {
+    simulated: Simulated,
+    log: Arc<Log>,
+    /// Whether the disk is in a sync. Who asks what is on disk reads it, so that loom knows that the two meet.
+    syncing: Arc<AtomicBool>,
 }
 
-fn append(log: &Log, id: u128) -> Position {
-    let mut batch = Batch::new();
-    batch.push_ids(Kind::Seen, [Fingerprint::from_u128(id)]);
-    log.append(Timestamp::from_nanos(1), &batch).unwrap()
-}
+impl Started {
+    fn new() -> Self {
+        let simulated = Simulated::new(512);
+        let (segment_bytes_min, segment_bytes_max, touch_ahead_bytes) = (8_192, 8_192, 0);
+        let config = Config { segment_bytes_min, segment_bytes_max, touch_ahead_bytes, ..Config::new([7; 32]) };
+        let log = Arc::new(Log::open(Arc::new(simulated.clone()), config, |_| ()).unwrap().0);
+        let syncing = Arc::new(AtomicBool::new(false));
+        let is_syncing = Arc::clone(&syncing);
+        simulated.in_each_sync(move || {
+            assert!(!is_syncing.swap(true, Ordering::AcqRel), "two sync at a time");
+            is_syncing.store(false, Ordering::Release);
+        });
+        Self { simulated, log, syncing }
+    }
 
-/// Appends, waits, and asks what a power cut would leave.
-fn commit(simulated: &Simulated, log: &Log, id: u128) {
-    let position = append(log, id);
-    log.wait_durable(position).unwrap();
-    assert!(log.durable() >= position);
-    let left = simulated.after_power_cut(&mut || false).files();
-    let is_there = left.values().any(|bytes| bytes.windows(16).any(|window| window == id.to_le_bytes()));
-    assert!(is_there, "{id:x} was answered as durable, and is not on disk");
+    fn append(&self, id: u128) -> Position {
+        let mut batch = Batch::new();
+        batch.push_ids(Kind::Seen, [Fingerprint::from_u128(id)]);
+        self.log.append(Timestamp::from_nanos(1), &batch).unwrap()
+    }
+
+    /// Appends, waits, and asks what a power cut would leave.
+    fn commit(&self, id: u128) {
+        let position = self.append(id);
+        self.log.wait_durable(position).unwrap();
+        assert!(self.log.durable() >= position);
+        self.syncing.load(Ordering::Acquire);
+        let left = self.simulated.after_power_cut(&mut || false).files();
+        let is_there = left.values().any(|bytes| bytes.windows(16).any(|window| window == id.to_le_bytes()));
+        assert!(is_there, "{id:x} was answered as durable, and is not on disk");
+    }
+
+    /// Commits all of `ids` at once.
+    fn commit_each<const N: usize>(&self, ids: [u128; N]) {
+        let commits = ids.map(|id| {
+            let started = self.clone();
+            thread::spawn(move || started.commit(id))
+        });
+        for commit in commits {
+            commit.join().unwrap();
+        }
+    }
 }
 
 #[test]
 fn loom_nobody_is_told_before_a_sync_covers_his_frame() {
-    check(5, || {
-        let (simulated, log) = started();
-        let other = {
-            let (simulated, log) = (simulated.clone(), Arc::clone(&log));
-            thread::spawn(move || commit(&simulated, &log, u128::MAX / 3))
-        };
-        commit(&simulated, &log, u128::MAX / 5);
-        other.join().unwrap();
-    });
+    check(5, || Started::new().commit_each([u128::MAX / 3, u128::MAX / 5]));
 }
 
 #[test]
 fn loom_one_who_waits_is_woken_by_either_of_two_who_sync() {
+    check(3, || Started::new().commit_each([u128::MAX / 3, u128::MAX / 5, u128::MAX / 7]));
+}
+
+/// The first waits for the second, which syncs for both, or comes too late for that.
+#[test]
+fn loom_the_last_who_is_expected_syncs_for_the_first() {
+    check(5, || {
+        let started = Started::new();
+        started.log.commit.expect(2);
+        started.commit_each([u128::MAX / 3, u128::MAX / 5]);
+    });
+}
+
+/// One comes while another is relieved, or was told to lead, or has just given up waiting.
+#[test]
+fn loom_three_take_turns_to_sync() {
     check(3, || {
-        let (simulated, log) = started();
-        let others = [u128::MAX / 3, u128::MAX / 7].map(|id| {
-            let (simulated, log) = (simulated.clone(), Arc::clone(&log));
-            thread::spawn(move || commit(&simulated, &log, id))
-        });
-        let position = append(&log, u128::MAX / 5);
-        log.wait_durable(position).unwrap();
-        for other in others {
-            other.join().unwrap();
-        }
+        let started = Started::new();
+        started.log.commit.expect(3);
+        started.commit_each([u128::MAX / 3, u128::MAX / 5, u128::MAX / 7]);
     });
 }
 
 #[test]
 fn loom_a_poisoned_log_lets_nobody_wait() {
     check(3, || {
-        let (simulated, log) = started();
-        let positions = [append(&log, 1), append(&log, 2)];
+        let started = Started::new();
+        let positions = [started.append(1), started.append(2)];
+        let Started { simulated, log, .. } = started;
         // No sync succeeds.
         simulated.remove(&header::name(1)).unwrap();
         let other = {

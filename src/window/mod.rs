@@ -432,5 +432,5 @@ const ROOTS_BITS: u32 = 11;
 const ROOTS_BITS_MIN: u32 = 3;
 /// Bytes of limit that one root wants: its share of the fixed cost stays small then.
 const ROOT_SHARE_OF_MEMORY: usize = 32 << 10;
-const SHARDS_PER_CORE: usize = 32;
+const SHARDS_PER_CORE: usize = 16;
 const SHARD_BITS_MAX: u32 = 9;
