@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::header::{self, IDENTITY_BYTES, PAGE_BYTES, SegmentHeader, Start};
-use super::storage::{File, Opened, Pen, Status, Storage};
+use super::storage::{File, FileId, Opened, Pen, Storage};
 
 /// A segment without frames, ready for them.
 pub(super) struct Prepared {
@@ -67,8 +67,9 @@ impl File for Absent {
         Ok(())
     }
 
-    fn status(&self) -> io::Result<Status> {
-        Err(io::ErrorKind::NotFound.into())
+    /// No file is asked for by a name that this has.
+    fn id(&self) -> FileId {
+        FileId { device: 0, inode: 0 }
     }
 
     fn touch(&self, _: u64, _: u64) {}

@@ -28,7 +28,7 @@ use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::super::header::PAGE_BYTES;
 use super::fault::Registered;
-use super::{File, Opened, Pen, Status, Storage};
+use super::{File, FileId, Opened, Pen, Status, Storage};
 
 /// A directory of a file system.
 #[derive(Debug)]
@@ -80,14 +80,15 @@ impl Disk {
         if self.is_written_ahead {
             write_zeros(&file, written, bytes)?;
         }
+        let id = Status::of(&file)?.id;
         let mapping = if is_mapped { Mapping::of(&file, bytes)? } else { None };
         Ok(match mapping {
             Some(mapping) => {
-                let file = Arc::new(Mapped { mapping, file });
+                let file = Arc::new(Mapped { mapping, file, id });
                 Opened { pen: Box::new(MappedPen(Arc::clone(&file))), file }
             }
             None => {
-                let file = Arc::new(Plain { file, tells_room: self.tells_room });
+                let file = Arc::new(Plain { file, id, tells_room: self.tells_room });
                 Opened { pen: Box::new(PlainPen(Arc::clone(&file))), file }
             }
         })
@@ -184,6 +185,7 @@ impl Storage for Disk {
 struct Mapped {
     mapping: Mapping,
     file: fs::File,
+    id: FileId,
 }
 
 /// A mapping that is registered. The fields are dropped in this order: a range is unmapped after nobody looks for it.
@@ -263,8 +265,8 @@ impl File for Mapped {
         self.mapping.check()
     }
 
-    fn status(&self) -> io::Result<Status> {
-        Status::of(&self.file)
+    fn id(&self) -> FileId {
+        self.id
     }
 
     #[cfg(target_os = "linux")]
@@ -283,6 +285,7 @@ impl File for Mapped {
 #[derive(Debug)]
 struct Plain {
     file: fs::File,
+    id: FileId,
     tells_room: bool,
 }
 
@@ -310,8 +313,8 @@ impl File for Plain {
         self.file.sync_all()
     }
 
-    fn status(&self) -> io::Result<Status> {
-        Status::of(&self.file)
+    fn id(&self) -> FileId {
+        self.id
     }
 
     fn touch(&self, _: u64, _: u64) {}

@@ -75,11 +75,15 @@ pub(crate) struct Opened {
 /// Which file it is, and how it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
+    pub(crate) id: FileId,
+    pub(crate) bytes: u64,
+}
+
+/// What a file has as long as it is open, and no other file meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
-    /// How many names it has.
-    pub(crate) links: u64,
-    pub(crate) bytes: u64,
 }
 
 /// The one right to store to a file.
@@ -100,8 +104,8 @@ pub(crate) trait File: Send + Sync {
     /// Puts all bytes and the file's size on disk.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// What the file system says about this file, whatever its name.
-    fn status(&self) -> io::Result<Status>;
+    /// Which file this is, whatever its name. Asked of the file system when it was opened: it stays so.
+    fn id(&self) -> FileId;
 
     /// Has the pages of `from..to` at hand for the pen, as far as that helps. Changes no content.
     fn touch(&self, from: u64, to: u64);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{File, Opened, Pen, Status, Storage};
+use super::{File, FileId, Opened, Pen, Status, Storage};
 
 /// A handle on one simulated directory; clones share it.
 #[derive(Clone)]
@@ -204,11 +204,6 @@ impl State {
         }
     }
 
-    fn status(&self, inode: usize) -> Status {
-        let links = self.names.values().filter(|named| **named == inode).count() as u64;
-        Status { device: 0, inode: inode as u64, links, bytes: self.inodes[inode].cached.len() as u64 }
-    }
-
     fn revive(&mut self) {
         (self.is_dead, self.has_failed_sync, self.fault) = (false, false, None);
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
@@ -374,14 +369,23 @@ impl Storage for Simulated {
     }
 
     fn status(&self, name: &str) -> io::Result<Status> {
+        let meanwhile = self.state().meanwhile.take();
+        if let Some(act) = meanwhile {
+            act();
+        }
         let mut state = self.state();
         state.step()?;
-        Ok(state.status(state.inode(name)?))
+        let inode = state.inode(name)?;
+        Ok(Status { id: id(inode), bytes: state.inodes[inode].cached.len() as u64 })
     }
 
     fn place(&self, name: &str) -> String {
         name.to_owned()
     }
+}
+
+fn id(inode: usize) -> FileId {
+    FileId { device: 0, inode: inode as u64 }
 }
 
 #[derive(Clone)]
@@ -425,14 +429,8 @@ impl File for SimulatedFile {
         self.synced(Inode::sync_all)
     }
 
-    fn status(&self) -> io::Result<Status> {
-        let meanwhile = self.directory.state().meanwhile.take();
-        if let Some(act) = meanwhile {
-            act();
-        }
-        let mut state = self.directory.state();
-        state.step()?;
-        Ok(state.status(self.inode))
+    fn id(&self) -> FileId {
+        id(self.inode)
     }
 
     fn touch(&self, _: u64, _: u64) {}

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::super::storage::{File, Opened, Status};
+use super::super::storage::{File, FileId, Opened, Status};
 use super::*;
 
 /// A disk whose ranged syncs tell that they have begun, and then wait for leave.
@@ -84,8 +84,8 @@ impl File for GatedFile {
     fn sync_all(&self) -> io::Result<()> {
         self.inner.sync_all()
     }
-    fn status(&self) -> io::Result<Status> {
-        self.inner.status()
+    fn id(&self) -> FileId {
+        self.inner.id()
     }
     fn touch(&self, from: u64, to: u64) {
         self.inner.touch(from, to);
