@@ -57,6 +57,8 @@ impl Kind {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
     body: Vec<u8>,
+    /// How many fingerprints and positions are in it.
+    entries: u64,
 }
 
 impl Batch {
@@ -67,6 +69,7 @@ impl Batch {
     /// Forgets the records and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.body.clear();
+        self.entries = 0;
     }
 
     /// Adds a record of fingerprints: one of [`Kind::Seen`], [`Kind::Refresh`], [`Kind::Forget`].
@@ -78,6 +81,7 @@ impl Batch {
         let ids = ids.into_iter();
         self.body.reserve(ids.size_hint().0 * 16);
         for id in ids {
+            self.entries += 1;
             self.body.extend_from_slice(&id.as_u128().to_le_bytes());
         }
         self.end(start);
@@ -92,6 +96,7 @@ impl Batch {
         let ids = ids.into_iter();
         self.body.reserve(ids.size_hint().0 * AT_BYTES);
         for (id, time) in ids {
+            self.entries += 1;
             self.body.extend_from_slice(&time.as_nanos().to_le_bytes());
             self.body.extend_from_slice(&id.as_u128().to_le_bytes());
         }
@@ -101,6 +106,7 @@ impl Batch {
     /// Adds a position by name: [`Kind::Source`] or [`Kind::Sink`].
     pub(crate) fn push_named(&mut self, kind: Kind, name: &[u8], position: &[u8]) {
         let start = self.begin(kind);
+        self.entries += 1;
         // A name over 4 GiB does not come: the frame would be refused.
         self.body.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
         self.body.extend_from_slice(name);
@@ -117,6 +123,10 @@ impl Batch {
 
     pub(super) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
     }
 
     fn begin(&mut self, kind: Kind) -> usize {

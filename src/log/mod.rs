@@ -53,7 +53,7 @@ use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
 use room::Counted;
 use segment::{Order, PREPARE_NAME, PrepareError, Prepared};
 use upkeep::Upkeep;
-use writer::{Body, Piece, Segment, Writer};
+use writer::{Body, Piece, Segment, Unsynced, Writer};
 
 pub(crate) use batch::{Batch, Kind, Record};
 pub(crate) use directory::{Directory, DirectoryError, LOCK_NAME, RESTORE_SECRET, SECRET_NAME, read_secret};
@@ -153,6 +153,8 @@ pub(crate) struct Log {
     /// Everything up to here is on disk. Written by the one who syncs, before `commit` is released; read by appends,
     /// which put it into their frames: acquire and release, so that whoever reads it may rely on the sync.
     synced: AtomicU64,
+    /// How many entries, of those that were appended since it was opened. Written before `synced`; read once it is poisoned.
+    synced_entries: AtomicU64,
     /// Set once, by the first failure.
     poison: OnceLock<Poisoned>,
     /// Rung when appends will soon want what the housekeeper does.
@@ -201,6 +203,7 @@ impl Log {
             commit: Commit::default(),
             // Recovery had every file written back before it read it.
             synced: AtomicU64::new(place.sequence),
+            synced_entries: AtomicU64::new(0),
             poison: OnceLock::new(),
             bell: Bell::default(),
         };
@@ -235,7 +238,9 @@ impl Log {
         let Some(length) = length else {
             return Err(AppendError::TooLarge { bytes: bytes.len(), bytes_max });
         };
-        self.append_body(time.as_nanos(), Body { bytes, length, crc: crc32c::crc32c(bytes) }, purpose)
+        // What is appended for upkeep stands in older frames as well.
+        let entries = if purpose == Purpose::Records { batch.entries() } else { 0 };
+        self.append_body(time.as_nanos(), Body { bytes, length, crc: crc32c::crc32c(bytes), entries }, purpose)
     }
 
     /// Up to where records were appended.
@@ -246,6 +251,15 @@ impl Log {
     /// Up to where everything is known to be on disk.
     pub(crate) fn durable(&self) -> Position {
         Position(self.synced.load(Ordering::Acquire))
+    }
+
+    /// How many fingerprints and positions were appended, and may not be on disk for all that is known: none as long as
+    /// nothing has failed.
+    pub(crate) fn in_doubt(&self) -> u64 {
+        if !self.is_poisoned() {
+            return 0;
+        }
+        lock(&self.writer).entries().saturating_sub(self.synced_entries.load(Ordering::Acquire))
     }
 
     /// Whether there was no room for the first segment yet.
@@ -332,14 +346,15 @@ impl Log {
 
     /// Syncs once, with no lock held meanwhile; false when that failed. At most one thread is here.
     fn sync_now(&self) -> bool {
-        let (target, dirty) = lock(&self.writer).begin_sync();
+        let Unsynced { last, entries, dirty } = lock(&self.writer).begin_sync();
         if dirty.iter().any(|piece| self.sync_piece(piece).is_err()) {
             return false;
         }
         if self.poison.get().is_some() {
             return false;
         }
-        self.synced.store(target, Ordering::Release);
+        self.synced_entries.store(entries, Ordering::Release);
+        self.synced.store(last, Ordering::Release);
         true
     }
 

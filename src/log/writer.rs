@@ -35,6 +35,8 @@ pub(super) struct Writer {
     pub(super) last_with_records: u64,
     /// The mark in the last frame.
     pub(super) marked: u64,
+    /// How many entries were appended.
+    entries: u64,
 }
 
 /// The segment that is written to.
@@ -55,6 +57,16 @@ struct Active {
     /// Up to where pages were touched.
     touched: u64,
     first: Option<u64>,
+}
+
+/// What a sync is to cover.
+pub(super) struct Unsynced {
+    /// The last frame.
+    pub(super) last: u64,
+    /// [`Writer::entries`] up to it.
+    pub(super) entries: u64,
+    /// In this order.
+    pub(super) dirty: Vec<Piece>,
 }
 
 /// Bytes of a segment: to be synced, or touched.
@@ -78,12 +90,14 @@ pub(super) struct Body<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) length: u32,
     pub(super) crc: u32,
+    /// Fingerprints and positions that nothing else in the log says.
+    pub(super) entries: u64,
 }
 
 impl Body<'_> {
     /// That of a frame without records.
     pub(super) fn empty() -> Self {
-        Self { bytes: &[], length: 0, crc: crc32c::crc32c(&[]) }
+        Self { bytes: &[], length: 0, crc: crc32c::crc32c(&[]), entries: 0 }
     }
 }
 
@@ -99,6 +113,7 @@ impl Writer {
             newest,
             last_with_records: place.sequence,
             marked: place.sequence,
+            entries: 0,
         }
     }
 
@@ -118,6 +133,7 @@ impl Writer {
         self.place = Place { sequence, chain };
         self.newest = self.newest.max(time);
         self.marked = synced;
+        self.entries += body.entries;
         if !body.bytes.is_empty() {
             self.last_with_records = sequence;
         }
@@ -148,11 +164,16 @@ impl Writer {
         true
     }
 
-    /// What is to be synced so that everything up to the returned sequence is on disk, in this order.
-    pub(super) fn begin_sync(&mut self) -> (u64, Vec<Piece>) {
+    /// What is to be synced so that everything appended so far is on disk.
+    pub(super) fn begin_sync(&mut self) -> Unsynced {
         let mut dirty = std::mem::take(&mut self.unsynced);
         dirty.extend(self.active.begin_sync());
-        (self.place.sequence, dirty)
+        Unsynced { last: self.place.sequence, entries: self.entries, dirty }
+    }
+
+    /// How many entries were appended since the log was opened.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// The range of the active segment that should be at hand and was not touched yet.

@@ -19,14 +19,12 @@ pub(super) struct Block<'a> {
     answered: usize,
     firsts: Vec<Fingerprint>,
     answers: Vec<Answer>,
-    /// How many ids were appended.
-    pub(super) appended: usize,
 }
 
 impl<'a> Block<'a> {
     pub(super) fn new(keeper: &'a Keeper) -> Self {
         let (asked, firsts, answers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { keeper, batch: Batch::new(), asked, answered: 0, firsts, answers, appended: 0 }
+        Self { keeper, batch: Batch::new(), asked, answered: 0, firsts, answers }
     }
 
     /// Appends what was new among the next answers, and returns them as they stand then.
@@ -50,7 +48,6 @@ impl<'a> Block<'a> {
         self.batch.clear();
         self.batch.push_ids(Kind::Seen, self.firsts[..count].iter().copied());
         if self.keeper.append(self.keeper.frame_time(), &self.batch).is_ok() {
-            self.appended += count;
             return answers;
         }
         if self.keeper.on_failure == OnLogFailure::Continue {

@@ -35,7 +35,7 @@ pub(in crate::dedup) struct Keeper {
     /// Whether the last append failed. Written by whoever appends, read by single questions; relaxed, as it orders
     /// nothing: a question that misses it gathers what is appended later.
     pub(super) is_failing: AtomicBool,
-    /// Records that are missing in the log. Relaxed: it orders nothing.
+    /// Records that could not be appended. Relaxed: it orders nothing.
     pub(super) unlogged: AtomicU64,
     /// In event time, the highest time of any event that is settled: observed, or committed. It is what the log knows of
     /// the watermark: one that events have moved which come again after a crash would make others late. Relaxed: it only
@@ -68,18 +68,17 @@ impl Keeper {
 
     fn ask_synced(&self, fingerprint: Fingerprint, when: When) -> Answer {
         let order = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        let (answer, appended) = match when {
+        let answer = match when {
             When::Now(_) => self.ask_and_append(fingerprint, when),
             When::Event { time, clock } => self.ask_and_flush(fingerprint, time, clock),
         };
         drop(order);
-        if self.wait_for_all(appended).is_err() { Answer::Unlogged } else { answer }
+        if self.wait_for_all().is_err() { Answer::Unlogged } else { answer }
     }
 
-    /// Processing time: a new ID is a frame of its own. With the answer, how many ids were appended.
-    fn ask_and_append(&self, fingerprint: Fingerprint, when: When) -> (Answer, usize) {
+    /// Processing time: a new ID is a frame of its own.
+    fn ask_and_append(&self, fingerprint: Fingerprint, when: When) -> Answer {
         let mut answer = self.set.ask(fingerprint, when, Act::Observe);
-        let mut appended = 0;
         if answer.is_first() {
             let mut batch = Batch::new();
             batch.push_ids(Kind::Seen, [fingerprint]);
@@ -91,24 +90,23 @@ impl Keeper {
                     self.set.forget(fingerprint);
                     answer = Answer::Unlogged;
                 }
-                Ok(()) => appended = 1,
+                Ok(()) => {}
             }
         }
         // A window that starts again, also one that another thread is about to append; when that fails, it is gathered still.
         let _ = self.flush();
-        (answer, appended)
+        answer
     }
 
-    /// Event time: what is new is gathered with its time. With the answer, how many ids were appended.
-    fn ask_and_flush(&self, fingerprint: Fingerprint, time: i64, clock: i64) -> (Answer, usize) {
+    /// Event time: what is new is gathered with its time.
+    fn ask_and_flush(&self, fingerprint: Fingerprint, time: i64, clock: i64) -> Answer {
         let (answer, recorded) = self.set.ask_event(fingerprint, time, clock, Act::Gather);
         let mut answers = [answer];
         self.settle(Timestamp::from_nanos(time));
-        let is_behind = self.flush().is_err();
-        if is_behind {
+        if self.flush().is_err() {
             self.give_up(&[fingerprint], &[recorded], &mut answers);
         }
-        (answers[0], usize::from(!is_behind && answers[0].is_first()))
+        answers[0]
     }
 
     /// Asks many: `ask` asks the set about all of them, handing each block's fingerprints and answers to the [`Block`].
@@ -162,12 +160,7 @@ impl Keeper {
             self.give_up(&block.asked, &recorded, &mut all);
         }
         drop((alone, shared));
-        let appended = match act {
-            Act::Gather if is_behind => 0,
-            Act::Gather => all.iter().filter(|answer| answer.is_first()).count(),
-            _ => block.appended,
-        };
-        if is_alone && self.wait_for_all(appended).is_err() {
+        if is_alone && self.wait_for_all().is_err() {
             all.fill(Answer::Unlogged);
         }
         if !all.is_empty() {
@@ -184,7 +177,7 @@ impl Keeper {
         }
         let flushed = self.flush();
         // Where answers go on from memory, what is missing is counted.
-        (flushed.is_ok() || self.on_failure == OnLogFailure::Continue) && self.wait_for_all(0).is_ok()
+        (flushed.is_ok() || self.on_failure == OnLogFailure::Continue) && self.wait_for_all().is_ok()
     }
 
     /// Appends `ids` that were reserved and `progress` as one frame, and has `mark` mark the ids. `latest` is the highest time
@@ -209,18 +202,17 @@ impl Keeper {
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
         let time = latest.map_or(self.frame_time(), |latest| self.frame_time().max(self.believed(latest)));
         let records = ids.len() + progress.sources().count() + progress.sinks().count();
-        let appended = match self.append_commit(time, ids, times, progress) {
+        match self.append_commit(time, ids, times, progress) {
             Err(_) if self.on_failure == OnLogFailure::Continue => {
                 self.unlogged.fetch_add(records as u64, Ordering::Relaxed);
-                0
             }
-            appended => appended.map(|()| records)?,
-        };
+            appended => appended?,
+        }
         // Not before: a frame of somebody else's would carry it, and these events may come again.
         latest.into_iter().for_each(|latest| self.settle(latest));
         mark();
         drop(order);
-        if self.is_synced() { self.wait_for_all(appended) } else { Ok(()) }
+        if self.is_synced() { self.wait_for_all() } else { Ok(()) }
     }
 
     fn append_commit(
@@ -275,7 +267,7 @@ impl Keeper {
         drop(gathering);
         drop(order);
         if self.is_synced() {
-            self.wait_for_all(1)?;
+            self.wait_for_all()?;
         }
         Ok(was_known)
     }
@@ -322,9 +314,13 @@ impl Keeper {
         self.log.disk_bytes()
     }
 
-    /// Records that are missing in the log for good.
+    /// Records that are missing in the log for good, and those that a failed sync leaves in doubt although something was
+    /// answered that rests on it.
     pub(in crate::dedup) fn unlogged(&self) -> u64 {
-        self.unlogged.load(Ordering::Relaxed)
+        let rests_on_syncs = matches!(self.durability, Durability::Interval(_) | Durability::PowerLoss);
+        let counts_doubt = rests_on_syncs && self.on_failure == OnLogFailure::Continue;
+        let in_doubt = if counts_doubt { self.log.in_doubt() } else { 0 };
+        self.unlogged.load(Ordering::Relaxed) + in_doubt
     }
 
     /// Records that are missing in the log for as long as it takes none, and were answered for.
@@ -388,18 +384,15 @@ impl Keeper {
         self.durability == Durability::PowerLoss
     }
 
-    /// Waits until everything is on disk. `appended` records of the caller's wait with it: where a failed sync leaves that in doubt, and
-    /// nobody is refused for it, they are counted as missing.
-    fn wait_for_all(&self, appended: usize) -> Result<(), LogError> {
+    /// Waits until everything is on disk. Where a failed sync leaves that in doubt, and nobody is refused for it, what was appended
+    /// counts as missing: see [`Keeper::unlogged`].
+    fn wait_for_all(&self) -> Result<(), LogError> {
         let result = self.log.sync();
         if result.is_err() {
             self.is_failing.store(true, Ordering::Relaxed);
         }
         match result {
-            Err(_) if self.on_failure == OnLogFailure::Continue => {
-                self.unlogged.fetch_add(appended as u64, Ordering::Relaxed);
-                Ok(())
-            }
+            Err(_) if self.on_failure == OnLogFailure::Continue => Ok(()),
             result => Ok(result?),
         }
     }

@@ -313,10 +313,13 @@ fn what_a_failed_disk_leaves_in_doubt_is_counted_where_answers_go_on() {
     let names = names();
     let ids: Vec<_> = names.iter().map(String::as_str).collect();
     let mut lost_in_all = 0;
-    for (way, fails_at) in (0..4).flat_map(|way| (1..10).map(move |call| (way, call))) {
+    let durabilities = [Durability::PowerLoss, Durability::Interval(Duration::from_millis(50))];
+    let cases =
+        (0..4).flat_map(|way| (1..10).flat_map(move |call| durabilities.map(|durability| (way, call, durability))));
+    for (way, fails_at, durability) in cases {
         let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
         let settings = || {
-            let builder = builder(&clock).durability(Durability::PowerLoss).on_log_failure(OnLogFailure::Continue);
+            let builder = builder(&clock).durability(durability).on_log_failure(OnLogFailure::Continue);
             if way == 2 { builder.lateness(Duration::from_secs(300)) } else { builder }
         };
         let dedup = open(settings(), &simulated);
@@ -335,11 +338,20 @@ fn what_a_failed_disk_leaves_in_doubt_is_counted_where_answers_go_on() {
                 vec![true; ids.len()]
             }
         };
+        // What the thread does that syncs each interval.
+        let synced = dedup.sync();
         let reopened = open(settings(), &simulated.after_power_cut(&mut || true));
         let known = |id: &str| if way == 2 { is_known(&reopened, id, at(0)) } else { reopened.contains(id) };
         let lost = ids.iter().zip(is_first).filter(|(id, is_first)| *is_first && !known(id)).count();
         let counted = dedup.stats().unlogged;
-        assert!(lost as u64 <= counted, "way {way}, call {fails_at}: {lost} are lost, {counted} counted");
+        assert!(
+            lost as u64 <= counted,
+            "way {way}, call {fails_at}, {durability:?}: {lost} are lost, {counted} counted"
+        );
+        assert!(
+            synced.is_err() || counted == 0,
+            "way {way}, call {fails_at}, {durability:?}: {counted} counted in vain"
+        );
         lost_in_all += lost;
     }
     assert!(lost_in_all > 500, "{lost_in_all}: hardly anything failed");
