@@ -232,6 +232,11 @@ impl Found {
         Ok(if cuts && position.resumes { Start::Cut(position) } else { Start::WholeLines(position) })
     }
 
+    /// Whether the file at `path` is as it was left at `position`.
+    fn is_as_left(path: &Path, position: &SinkPosition) -> bool {
+        fs::metadata(path).is_ok_and(|about| Self::check(path, None, about.len(), position.clone(), false).is_ok())
+    }
+
     /// Opens it for writing, cut as it has to be.
     pub fn open(self, resumes: bool, room: &mut Room) -> Result<Opened, Failure> {
         let path = &self.path;
@@ -266,15 +271,20 @@ impl Found {
     }
 }
 
-/// The position that the state has in the file of this name.
+/// The position that the state has in the file of this name, which may have been written on under another one since.
 fn recorded(path: &Path, progress: &Progress) -> Option<SinkPosition> {
-    SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)
+    let named = SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)?;
+    // Where files have no birth it may be the position in one that is gone, whose number this one has.
+    let last = furthest(progress, &named.identity).filter(|last| Found::is_as_left(path, last));
+    Some(last.unwrap_or(named))
 }
 
-/// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on.
+/// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on. Of two at
+/// one place it is the one that keeps what stands behind it: what was read again comes to nothing, as its ids are known.
 fn furthest(progress: &Progress, identity: &Identity) -> Option<SinkPosition> {
     let positions = progress.sinks().filter_map(|(_, position)| SinkPosition::parse(position));
-    positions.filter(|position| position.identity.is(identity)).max_by_key(|position| position.offset)
+    let of_it = positions.filter(|position| position.identity.is(identity));
+    of_it.max_by_key(|position| (position.offset, !position.resumes))
 }
 
 fn refused(path: &Path, why: &str, what_to_do: &str) -> Failure {
