@@ -466,6 +466,29 @@ fn an_output_that_cannot_be_made_for_want_of_room_is_waited_for() {
     }
 }
 
+/// A wait is long enough for somebody to rotate the others.
+#[test]
+fn an_output_that_was_replaced_during_a_wait_for_another_is_not_cut() {
+    let Some(small) = Small::mount("1m,nr_inodes=2") else { return };
+    let input = write(small.outside("in"), "bad\n");
+    let (state, rejects) = (small.outside("state"), small.outside("rejects"));
+    let command = |out: &str| {
+        dedupd(["--on-bad", "divert", "-s", &state, "--rejects", &rejects, "-i", &input, "-o", out])
+    };
+    assert_eq!(command(&small.outside("out")).output().expect("it ends").status.code(), Some(1));
+    let filler = small.fill();
+    let running = Running::spawn(&mut command(&small.path("out")));
+    assert!(running.err_line().contains("warning[disk_full]"));
+    std::fs::rename(&rejects, small.outside("rejects.1")).expect("moved");
+    write(&rejects, "somebody else's\n");
+    drop(filler);
+    let (status, _, err) = running.end();
+    assert_eq!(read(&rejects), "somebody else's\n", "{err}");
+    assert!(status.code() == Some(73) && err.contains("rejects is not as it was"), "{err}");
+    std::fs::rename(small.outside("rejects.1"), &rejects).expect("moved back");
+    assert_eq!(command(&small.path("out")).output().expect("it ends").status.code(), Some(0));
+}
+
 /// Lines that an earlier process has written and did not live to commit.
 #[test]
 fn ids_that_are_recovered_at_the_start_need_room_as_well() {
