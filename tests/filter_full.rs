@@ -4,9 +4,10 @@
 
 mod filter;
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use filter::{Ran, Running, dedupd, dir, eventually, read, write};
 
@@ -379,6 +380,22 @@ fn a_signal_ends_the_wait_at_the_start() {
         drop(filler);
         assert_eq!(Ran::from(full.command(&["-q"]).output().expect("it ends")).text(), full.expected());
     }
+}
+
+/// What comes after the wait may take long as well: here, somebody else has the state by then.
+#[test]
+fn a_signal_ends_what_comes_after_the_wait_at_the_start() {
+    let Some((full, filler)) = FullAtStart::each().next() else { return };
+    let running = Running::spawn(&mut full.command(&["--lock-timeout", "1h"]));
+    assert!(running.err_line().contains("warning[disk_full]"));
+    let lock = std::fs::File::open(full.small.path("state/LOCK")).expect("a lock");
+    lock.lock().expect("it is free between two tries");
+    // No pause is longer than a second.
+    std::thread::sleep(Duration::from_millis(1_500));
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().0.signal(), Some(libc::SIGTERM));
+    drop((lock, filler));
+    assert_eq!(Ran::from(full.command(&["-q"]).output().expect("it ends")).text(), full.expected());
 }
 
 #[test]
