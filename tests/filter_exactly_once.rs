@@ -265,6 +265,32 @@ fn an_output_that_was_renamed_goes_on_under_its_new_name_from_its_position() {
     assert_eq!((read(place.path("final")), read(place.path("out"))), (events([1, 2, 3]), events([4])));
 }
 
+/// Each name has a position in the file, and only the last of them counts, whichever name it has now.
+#[test]
+fn an_output_that_has_its_first_name_again_is_not_cut_back_to_what_it_was_then() {
+    let place = Place::new(&events([1]));
+    place.run(&[]);
+    std::fs::rename(place.path("out"), place.path("other")).expect("moved");
+    append(&place.path("in"), &events([2]));
+    assert_eq!(place.run_with("in", "other", &["--append"]).code, Some(0));
+    std::fs::rename(place.path("other"), place.path("out")).expect("moved back");
+    append(&place.path("in"), &events([3]));
+    assert_eq!(place.run(&[]).code, Some(0));
+    assert_eq!(read(place.path("out")), events([1, 2, 3]));
+
+    // Lines from a pipe do not come again: of two positions at one place, the one that keeps them counts.
+    std::fs::rename(place.path("out"), place.path("other")).expect("moved");
+    let (state, other) = (place.path("state"), place.path("other"));
+    let flags = ["-s", state.to_str().expect("UTF-8"), "-o", other.to_str().expect("UTF-8"), "--append"];
+    assert_eq!(filter::filter(&flags, "").code, Some(0));
+    // As a run leaves them that is killed: out, and not committed.
+    append(&other, &events([4]));
+    std::fs::rename(&other, place.path("out")).expect("moved back");
+    append(&place.path("in"), &events([5]));
+    assert_eq!(place.run(&[]).code, Some(0));
+    assert_eq!(read(place.path("out")), events([1, 2, 3, 4, 5]));
+}
+
 #[test]
 fn what_a_refusal_advises_works() {
     type Meddling = fn(&Place);

@@ -4,9 +4,10 @@
 
 mod filter;
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use filter::{Ran, Running, dedupd, dir, eventually, read, write};
 
@@ -381,6 +382,22 @@ fn a_signal_ends_the_wait_at_the_start() {
     }
 }
 
+/// What comes after the wait may take long as well: here, somebody else has the state by then.
+#[test]
+fn a_signal_ends_what_comes_after_the_wait_at_the_start() {
+    let Some((full, filler)) = FullAtStart::each().next() else { return };
+    let running = Running::spawn(&mut full.command(&["--lock-timeout", "1h"]));
+    assert!(running.err_line().contains("warning[disk_full]"));
+    let lock = std::fs::File::open(full.small.path("state/LOCK")).expect("a lock");
+    lock.lock().expect("it is free between two tries");
+    // No pause is longer than a second.
+    std::thread::sleep(Duration::from_millis(1_500));
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().0.signal(), Some(libc::SIGTERM));
+    drop((lock, filler));
+    assert_eq!(Ran::from(full.command(&["-q"]).output().expect("it ends")).text(), full.expected());
+}
+
 #[test]
 fn a_disk_that_is_full_at_the_start_stops_the_run_and_breaks_nothing() {
     for (full, filler) in FullAtStart::each() {
@@ -463,6 +480,68 @@ fn an_output_that_cannot_be_made_for_want_of_room_is_waited_for() {
         drop(filler);
         let (status, _, err) = running.end();
         assert_eq!((status.code(), read(small.path("out"))), (Some(0), filter::events(0..20)), "{err}");
+    }
+}
+
+/// There is none, so it is told as a full disk is everywhere.
+#[test]
+fn an_output_that_cannot_be_made_for_want_of_room_ends_the_run_as_a_full_disk_does() {
+    let Some(small) = Small::mount("1m,nr_inodes=2") else { return };
+    let _filler = small.fill();
+    let input = write(small.outside("in"), filter::events(0..20));
+    let command = |policy| dedupd(["--when-disk-full", policy, "-o", &small.path("out"), "-i", &input]);
+    let ran = Ran::from(command("stop").output().expect("it ends"));
+    assert!(ran.code == Some(74) && ran.err.contains("no space left on device; make room there"), "{}", ran.err);
+    let running = Running::spawn(&mut command("block"));
+    assert!(running.err_line().contains("warning[disk_full]"));
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.end().0.code(), Some(74));
+}
+
+/// A wait is long enough for somebody to rotate the others.
+#[test]
+fn an_output_that_was_replaced_during_a_wait_for_another_is_not_cut() {
+    let Some(small) = Small::mount("1m,nr_inodes=2") else { return };
+    let input = write(small.outside("in"), "bad\n");
+    let (state, rejects) = (small.outside("state"), small.outside("rejects"));
+    let command =
+        |out: &str| dedupd(["--on-bad", "divert", "-s", &state, "--rejects", &rejects, "-i", &input, "-o", out]);
+    assert_eq!(command(&small.outside("out")).output().expect("it ends").status.code(), Some(1));
+    let filler = small.fill();
+    let running = Running::spawn(&mut command(&small.path("out")));
+    assert!(running.err_line().contains("warning[disk_full]"));
+    std::fs::rename(&rejects, small.outside("rejects.1")).expect("moved");
+    write(&rejects, "somebody else's\n");
+    drop(filler);
+    let (status, _, err) = running.end();
+    assert_eq!(read(&rejects), "somebody else's\n", "{err}");
+    assert!(status.code() == Some(73) && err.contains("rejects is not as it was"), "{err}");
+    std::fs::rename(small.outside("rejects.1"), &rejects).expect("moved back");
+    assert_eq!(command(&small.path("out")).output().expect("it ends").status.code(), Some(0));
+}
+
+/// A rotation, too, needs room for a new file.
+#[test]
+fn an_output_that_finds_no_room_when_it_is_reopened_is_waited_for() {
+    for with_state in [true, false] {
+        let Some(small) = Small::mount("1m,nr_inodes=3") else { return };
+        let out = small.path("out");
+        let mut flags = vec!["--when-disk-full".to_owned(), "block".to_owned(), "-o".to_owned(), out.clone()];
+        if with_state {
+            flags.extend(["-s".to_owned(), small.outside("state")]);
+        }
+        let mut running = Running::start(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+        running.write(filter::events([1]));
+        eventually("it is out", || std::fs::read_to_string(&out).is_ok_and(|text| text == filter::events([1])));
+        let filler = small.fill();
+        std::fs::rename(&out, small.path("out.1")).expect("moved");
+        running.signal(libc::SIGHUP);
+        assert!(running.err_line().contains("warning[disk_full]"));
+        drop(filler);
+        while !running.err_line().contains("warning[disk_room]") {}
+        running.write(filter::events([1, 2]));
+        assert_eq!(running.end().0.code(), Some(0));
+        assert_eq!((read(small.path("out.1")), read(&out)), (filter::events([1]), filter::events([2])));
     }
 }
 

@@ -84,7 +84,7 @@ pub fn run(config: &Config, dedup: &Deduplicator, mut room: Room) -> Result<Exit
     }
     let poll = Poll::new().map_err(|error| system_failure(&error))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|error| system_failure(&error))?;
-    let control = Arc::new(Control::new(waker, Ages::new(dedup.window()), room.stop()));
+    let control = Arc::new(Control::new(waker, Ages::new(dedup.window()), room.begin()));
     let line_bytes_max = config.reading.line_bytes_max;
     let (inputs, follow) = (&config.inputs, config.follow);
     let reader = Reader::new(inputs, follow, sources, line_bytes_max, poll, Arc::clone(&control), config.log);

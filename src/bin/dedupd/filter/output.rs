@@ -75,13 +75,14 @@ impl Output {
     }
 
     /// Opens the path again, which may be another file by now; from its end on.
-    fn reopen(&mut self) -> Result<(), Failure> {
+    fn reopen(&mut self, room: &mut Room) -> Result<(), Failure> {
         let Some(path) = &self.path else { return Ok(()) };
-        let file = File::options().append(true).create(true).open(path);
+        let name = path.display().to_string();
+        let file = room.until_found(&name, || File::options().append(true).create(true).open(path));
         let mut output =
             file.and_then(|file| Self::new(file, Some(path))).map_err(|error| cannot_create(path, &error))?;
         if let (Some(track), Some(file)) = (&self.track, &output.file) {
-            sync_new(file, path).map_err(|error| cannot_create(path, &error))?;
+            room.until_found(&name, || sync_new(file, path)).map_err(|error| cannot_create(path, &error))?;
             output.track = Some(track.successor(file, path)?);
         }
         output.newlines_added = self.newlines_added();
@@ -274,8 +275,8 @@ impl Outputs {
         })
     }
 
-    pub fn reopen(&mut self) -> Result<(), Failure> {
-        self.all_mut().try_for_each(Output::reopen)
+    pub fn reopen(&mut self, room: &mut Room) -> Result<(), Failure> {
+        self.all_mut().try_for_each(|output| output.reopen(room))
     }
 
     /// Puts all that was written to files on disk, and finds out whether it is there.
@@ -333,7 +334,12 @@ impl Outputs {
 }
 
 pub fn cannot_create(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::CannotCreate, "output", format!("cannot write {}: {}", path.display(), cause(error)))
+    // A full disk is told as one that is found while lines are written.
+    let (exit, advice) = match is_full(error) {
+        true => (Exit::Io, "; make room there, and run it again"),
+        false => (Exit::CannotCreate, ""),
+    };
+    Failure::new(exit, "output", format!("cannot write {}: {}{advice}", path.display(), cause(error)))
 }
 
 /// How many of the first `bytes` bytes of these runs are whole lines.

@@ -27,6 +27,10 @@ pub struct Room {
     pause: Duration,
     /// Signals end a wait.
     is_interruptible: bool,
+    /// They end the process, as before the first wait: there is nobody else yet who would answer them. Written by whoever has
+    /// this, read by the signal; relaxed, as it orders nothing.
+    is_unanswered: Arc<AtomicBool>,
+    has_begun: bool,
 }
 
 /// What became of a batch that was to be recorded.
@@ -40,11 +44,21 @@ pub enum Recorded {
 
 impl Room {
     pub fn new(policy: WhenDiskFull, log: Log) -> Self {
-        Self { policy, stop: Arc::default(), log, pause: Duration::ZERO, is_interruptible: false }
+        Self {
+            policy,
+            stop: Arc::default(),
+            log,
+            pause: Duration::ZERO,
+            is_interruptible: false,
+            is_unanswered: Arc::default(),
+            has_begun: false,
+        }
     }
 
-    /// What ends a wait once it is set.
-    pub fn stop(&self) -> Arc<AtomicBool> {
+    /// The run begins: signals are answered from now on, and this ends a wait once it is set.
+    pub fn begin(&mut self) -> Arc<AtomicBool> {
+        self.has_begun = true;
+        self.is_unanswered.store(false, Ordering::Relaxed);
         Arc::clone(&self.stop)
     }
 
@@ -59,6 +73,7 @@ impl Room {
         if self.policy != WhenDiskFull::Block || self.is_stopping() {
             return false;
         }
+        self.is_unanswered.store(false, Ordering::Relaxed);
         if !self.is_interruptible {
             self.is_interruptible = true;
             // Without it a signal ends the process at once, which breaks nothing either.
@@ -73,6 +88,7 @@ impl Room {
             thread::sleep(left.min(PAUSE_MIN));
             left = left.saturating_sub(PAUSE_MIN);
         }
+        self.is_unanswered.store(!self.has_begun, Ordering::Relaxed);
         !self.is_stopping()
     }
 
@@ -149,6 +165,7 @@ impl Room {
     fn take_signals(&self) -> io::Result<()> {
         let again = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_default(signal, Arc::clone(&self.is_unanswered))?;
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&self.stop))?;

@@ -77,8 +77,8 @@ impl Track {
 pub struct Found {
     path: PathBuf,
     start: Start,
-    /// The file that had the name before, and up to where it is kept.
-    moved: Option<(PathBuf, u64)>,
+    /// The file that had the name before, and the position behind which nothing of it is kept.
+    moved: Option<(PathBuf, SinkPosition)>,
 }
 
 /// An output that goes on.
@@ -127,7 +127,7 @@ impl Found {
         let moved = moved.map(|(file, position)| {
             let about = fs::metadata(&file).map_err(|error| cannot_create(&file, &error))?;
             match Self::check(&file, Some(path), about.len(), position, cuts)? {
-                Start::Cut(position) => Ok(Some((file, position.offset))),
+                Start::Cut(position) => Ok(Some((file, position))),
                 _ => Ok(None),
             }
         });
@@ -232,6 +232,11 @@ impl Found {
         Ok(if cuts && position.resumes { Start::Cut(position) } else { Start::WholeLines(position) })
     }
 
+    /// Whether the file at `path` is as it was left at `position`.
+    fn is_as_left(path: &Path, position: &SinkPosition) -> bool {
+        fs::metadata(path).is_ok_and(|about| Self::check(path, None, about.len(), position.clone(), false).is_ok())
+    }
+
     /// Opens it for writing, cut as it has to be.
     pub fn open(self, resumes: bool, room: &mut Room) -> Result<Opened, Failure> {
         let path = &self.path;
@@ -242,11 +247,18 @@ impl Found {
             return Ok(Opened { output, unrecorded: None, bytes_cut: 0 });
         }
         let name = path.display().to_string();
-        let file = room.until_found(&name, || File::options().append(true).create(true).open(path)).map_err(failed)?;
+        // One that was there is not made: see `is_still`.
+        let is_made = !matches!(self.start, Start::Cut(_) | Start::WholeLines(_));
+        let open = || File::options().append(true).create(is_made).open(path);
+        let file = room.until_found(&name, open).map_err(failed)?;
+        if let Start::Cut(position) | Start::WholeLines(position) = &self.start {
+            is_still(&file, path, position)?;
+        }
         let (mut unrecorded, mut bytes_cut) = (None, 0);
-        if let Some((moved, end)) = &self.moved {
-            let moved = File::options().append(true).open(moved).map_err(failed)?;
-            bytes_cut = cut(&moved, *end).map_err(failed)?;
+        if let Some((path, position)) = &self.moved {
+            let moved = File::options().append(true).open(path).map_err(failed)?;
+            is_still(&moved, path, position)?;
+            bytes_cut = cut(&moved, position.offset).map_err(failed)?;
         }
         match &self.start {
             Start::Cut(position) => bytes_cut = cut(&file, position.offset).map_err(failed)?,
@@ -266,15 +278,31 @@ impl Found {
     }
 }
 
-/// The position that the state has in the file of this name.
+/// The position that the state has in the file of this name, which may have been written on under another one since.
 fn recorded(path: &Path, progress: &Progress) -> Option<SinkPosition> {
-    SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)
+    let named = SinkPosition::parse(progress.sink(SinkPosition::name(&absolute(path)?))?)?;
+    // Where files have no birth it may be the position in one that is gone, whose number this one has.
+    let last = furthest(progress, &named.identity).filter(|last| Found::is_as_left(path, last));
+    Some(last.unwrap_or(named))
 }
 
-/// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on.
+/// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on. Of two at
+/// one place it is the one that keeps what stands behind it: what was read again comes to nothing, as its ids are known.
 fn furthest(progress: &Progress, identity: &Identity) -> Option<SinkPosition> {
     let positions = progress.sinks().filter_map(|(_, position)| SinkPosition::parse(position));
-    positions.filter(|position| position.identity.is(identity)).max_by_key(|position| position.offset)
+    let of_it = positions.filter(|position| position.identity.is(identity));
+    of_it.max_by_key(|position| (position.offset, !position.resumes))
+}
+
+/// Refuses a file that took the place of the one that was looked at, or is shorter: another output may have waited for
+/// room since, for as long as it takes.
+fn is_still(file: &File, path: &Path, position: &SinkPosition) -> Result<(), Failure> {
+    let about = file.metadata().map_err(|error| cannot_create(path, &error))?;
+    if position.identity.is(&Identity::of(&about)) && about.len() >= position.offset {
+        return Ok(());
+    }
+    let message = format!("{} is not as it was when this run began: it was not touched; run it again", path.display());
+    Err(Failure::new(Exit::CannotCreate, "output_changed", message))
 }
 
 fn refused(path: &Path, why: &str, what_to_do: &str) -> Failure {

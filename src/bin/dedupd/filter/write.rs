@@ -102,7 +102,7 @@ impl<'a> Writer<'a> {
     pub fn reopen_if_asked(&mut self) -> Result<(), Stop> {
         if !self.in_long_line && self.control.take_reopen() {
             self.commits.flush(&mut self.outputs)?;
-            self.outputs.reopen()?;
+            self.outputs.reopen(&mut self.commits.room)?;
             self.record_positions()?;
             self.config.log.info("reopened", "the output files were reopened");
         }
