@@ -413,6 +413,16 @@ impl Deduplicator {
 
     #[inline]
     fn ask(&self, fingerprint: Fingerprint, time: Option<Timestamp>) -> Answer {
+        if self.inner.durable.is_some() || self.inner.event_time {
+            return self.ask_with_care(fingerprint, time);
+        }
+        let now = time.map_or_else(|| self.now(), Timestamp::as_nanos);
+        self.inner.set.ask_now(fingerprint, now, Act::Observe)
+    }
+
+    /// The same with a log or in event time.
+    #[inline(never)]
+    fn ask_with_care(&self, fingerprint: Fingerprint, time: Option<Timestamp>) -> Answer {
         let when = self.when(time);
         match &self.inner.durable {
             None => self.inner.set.ask(fingerprint, when, Act::Observe),

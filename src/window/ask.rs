@@ -6,46 +6,44 @@ use super::block::{Lines, Question, Run};
 use super::directory::{SegmentRef, Slot};
 use super::generations::{CLEAN_AFTER, Moment};
 use super::line::{Entry, Mark, Stored};
-use super::prefetch_far;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Common, Found, Kernel, Probe};
 use super::segment::Quick;
 use super::shard::{Act, Answer, Core, Held, Shared};
+use super::{LookedUp, prefetch_far};
 
 impl Core {
-    /// Processing time: answers one question that its two lines can answer. `slot` was its slot at some time.
+    /// Processing time: asks the home line of one question, if that was looked up in what is named still. Nothing was done when
+    /// the answer is neither new nor seen.
     #[inline(always)]
     pub(super) fn ask<P: Probe>(
         &mut self,
         probe: P,
         shared: &Shared,
-        slot: &Slot,
+        found: LookedUp<'_>,
         fingerprint: Fingerprint,
         act: Act,
-    ) -> Option<Answer> {
-        if shared.generations.era() != self.era || self.room_at_hand(shared, act.state()) == 0 {
-            return None;
+    ) -> Found {
+        let is_current = shared.generations.era() == self.era && found.newest == self.era.newest;
+        let is_named_still = found.version == found.shard.version.get();
+        if !(is_current & is_named_still) || self.room_at_hand(shared, act.state()) == 0 {
+            return Found::Unusual;
         }
-        let segment = self.at_hand(slot)?;
         let common = self.common(shared, act);
-        let stored = Stored::of(fingerprint);
-        let mut segment = self.open(segment);
-        let answer = match probe.ask(segment.home(stored), fingerprint, &common) {
-            Found::New => Answer::New,
-            Found::Seen => Answer::Seen,
-            Found::Unusual => return None,
-            Found::Elsewhere => match segment.ask(stored, &common) {
-                Quick::New => Answer::New,
-                Quick::Seen => Answer::Seen,
-                Quick::Full | Quick::Unusual => return None,
-            },
-        };
-        self.settle(shared, act, u64::from(answer == Answer::New), u64::from(answer == Answer::Seen));
-        Some(answer)
+        // SAFETY: the version says that a slot of this shard still names the line, and the shard is held by whoever has `self`,
+        // so nobody else has a reference to it; null when there is none.
+        let Some(line) = (unsafe { found.line.as_mut() }) else { return Found::Unusual };
+        let found = probe.ask(line, fingerprint, &common);
+        match found {
+            Found::New => self.settle(shared, act, 1, 0),
+            Found::Seen => self.settle(shared, act, 0, 1),
+            Found::Elsewhere | Found::Unusual => {}
+        }
+        found
     }
 
-    #[inline]
+    #[inline(always)]
     fn common(&self, shared: &Shared, act: Act) -> Common {
         Common::new(self.era, act.state(), shared.extend | (act == Act::Restore))
     }
@@ -58,7 +56,7 @@ impl Core {
     }
 
     /// Counts common answers. There must have been room at hand for the new ones.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, shared: &Shared, act: Act, new: u64, seen: u64) {
         self.answers[Answer::New as usize] += new;
         self.answers[Answer::Seen as usize] += seen;
@@ -69,7 +67,7 @@ impl Core {
     }
 
     /// Counts ids that are seen from now on. There must have been room at hand for them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count_seen(&mut self, shared: &Shared, ids: u64) {
         let mask = self.counts.len() as u64 - 1;
         self.counts[(self.era.newest & mask) as usize] += ids as u32;
@@ -181,7 +179,7 @@ impl Held<'_> {
     /// Whether the lines of a run are still those that the shard's slots name, and none of them must be cleaned first.
     #[inline]
     pub(super) fn is_named_still(&self, run: &Run<'_>) -> bool {
-        run.version == self.version.get() && run.newest == self.core.era.newest
+        run.version == self.shard.version.get() && run.newest == self.core.era.newest
     }
 
     /// Processing time: answers those of a shard's questions that were put off which their two lines can answer, and leaves
@@ -224,6 +222,19 @@ impl Held<'_> {
         }
         self.core.settle(self.common, act, u64::from(quick == Quick::New), u64::from(quick == Quick::Seen));
         quick
+    }
+
+    /// Processing time: answers a question that its home line has not answered.
+    #[inline(never)]
+    pub(super) fn ask_closely(&mut self, fingerprint: Fingerprint, act: Act, found: Found) -> Answer {
+        if found == Found::Elsewhere {
+            match self.ask_both(fingerprint, act) {
+                Quick::New => return Answer::New,
+                Quick::Seen => return Answer::Seen,
+                Quick::Full | Quick::Unusual => {}
+            }
+        }
+        self.ask(fingerprint, act)
     }
 
     /// Processing time: answers for `fingerprint`, and records it when it is new.
@@ -394,7 +405,7 @@ impl Held<'_> {
     /// Forgets the oldest generation, so that the segment of `stored` may have room again.
     #[cold]
     fn evict(&mut self, root: usize, stored: Stored) -> bool {
-        let slot = self.roots[root].slot(stored);
+        let slot = self.shard.roots[root].slot(stored);
         if slot.segment().is_empty() || !self.common.generations.limits().evict {
             return false;
         }
@@ -402,7 +413,7 @@ impl Held<'_> {
             return false;
         }
         self.catch_up();
-        let slot = self.roots[root].slot(stored);
+        let slot = self.shard.roots[root].slot(stored);
         self.clean(root, slot.segment(), slot.cleaned(), stored.c);
         true
     }

@@ -13,7 +13,6 @@ use std::ops::Range;
 
 use super::block::{BLOCK, Block};
 use super::generations::Moment;
-use super::line::Stored;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Kernel, Probe};
@@ -78,15 +77,15 @@ impl Set {
     /// iterators would do in functions of their own is not compiled for vectors.
     #[inline(always)]
     fn ask_few<P: Probe>(&self, probe: P, fingerprints: &[Fingerprint], act: Act) -> Vec<Answer> {
-        let mut slots = Vec::with_capacity(fingerprints.len());
+        let mut all_found = Vec::with_capacity(fingerprints.len());
         for fingerprint in fingerprints {
-            let slot = self.slot(self.shard_of(*fingerprint), *fingerprint);
-            prefetch(slot.segment().home(Stored::of(*fingerprint)));
-            slots.push(slot);
+            let found = self.look_up(*fingerprint);
+            prefetch(found.line);
+            all_found.push(found);
         }
         let mut answers = Vec::with_capacity(fingerprints.len());
-        for (fingerprint, slot) in fingerprints.iter().zip(&slots) {
-            answers.push(self.ask_at(probe, slot, *fingerprint, act));
+        for (fingerprint, found) in fingerprints.iter().zip(&all_found) {
+            answers.push(self.ask_at(probe, *found, *fingerprint, act));
         }
         answers
     }
@@ -104,7 +103,7 @@ impl Set {
             answers.clear();
             answers.resize(block.fingerprints.len(), Answer::New);
             block.each_run(|shard, run| {
-                self.hold(shard).ask_run(run, act, &mut answers, &mut put_off, ahead);
+                self.hold(&self.shards[shard]).ask_run(run, act, &mut answers, &mut put_off, ahead);
             });
             put_off.extend_from_slice(&block.spilled);
             self.each_put_off(block, &put_off, |held, indices| {
@@ -175,7 +174,7 @@ impl Set {
                 let mut put_off = Vec::new();
                 let hash = |range, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
                 self.each_block(fingerprints.len(), hash, |block, ahead| {
-                    block.each_run(|shard, run| self.hold(shard).commit_run(run, &mut put_off, ahead));
+                    block.each_run(|shard, run| self.hold(&self.shards[shard]).commit_run(run, &mut put_off, ahead));
                     put_off.extend_from_slice(&block.spilled);
                     self.each_put_off(block, &put_off, |held, indices| {
                         indices.iter().for_each(|index| held.commit_at(block.fingerprints[usize::from(*index)]));
@@ -204,7 +203,7 @@ impl Set {
     ) {
         self.each_block(questions, hash, |block, _| {
             block.each_run(|shard, run| {
-                let mut held = self.hold(shard);
+                let mut held = self.hold(&self.shards[shard]);
                 for question in run.questions {
                     let index = question.index();
                     act(&mut held, block.start + index, block.fingerprints[index]);
@@ -223,7 +222,7 @@ impl Set {
     fn each_put_off(&self, block: &Block<'_>, put_off: &[u16], mut act: impl FnMut(&mut Held<'_>, &[u16])) {
         let shard_of = |index: u16| self.shard_of(block.fingerprints[usize::from(index)]);
         for indices in put_off.chunk_by(|a, b| shard_of(*a) == shard_of(*b)) {
-            act(&mut self.hold(shard_of(indices[0])), indices);
+            act(&mut self.hold_for(block.fingerprints[usize::from(indices[0])]), indices);
         }
     }
 }

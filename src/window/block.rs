@@ -8,7 +8,7 @@ use super::line::{Line, Stored};
 use super::probe::Kernel;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
-use super::{Set, prefetch, prefetch_far, shard_of, slot_of};
+use super::{Set, prefetch, prefetch_far, shard_of};
 use crate::event::Fingerprint;
 
 /// A block of questions by shard, each bucket in the order in which they were asked.
@@ -163,7 +163,7 @@ impl<'a> Block<'a> {
         let (newest, shard_bits) = (self.newest, set.common.shape.shard_bits);
         self.slots.clear();
         for fingerprint in &self.fingerprints {
-            let slot = slot_of(&set.roots[shard_of(*fingerprint, shard_bits)], *fingerprint, shard_bits);
+            let slot = set.shards[shard_of(*fingerprint, shard_bits)].slot(*fingerprint, shard_bits);
             prefetch(slot);
             self.slots.push(slot);
         }
@@ -190,8 +190,8 @@ impl<'a> Block<'a> {
     /// Before lines are looked up: see [`Version`].
     #[inline]
     fn note_versions(&mut self, set: &Set) {
-        for (version, now) in self.versions.iter_mut().zip(&set.common.versions) {
-            *version = now.get();
+        for (version, shard) in self.versions.iter_mut().zip(&set.shards) {
+            *version = shard.version.get();
         }
     }
 

@@ -147,10 +147,11 @@ impl Set {
         if ids == 0 {
             return;
         }
-        let (count, roots) = (self.shards.len(), &self.roots);
-        for shard in count * share / shares..count * (share + 1) / shares {
-            let each = ids as f64 / count as f64 / roots[shard].len() as f64;
-            for root in 0..roots[shard].len() {
+        let count = self.shards.len();
+        for shard in &self.shards[count * share / shares..count * (share + 1) / shares] {
+            let roots = shard.roots.len();
+            let each = ids as f64 / count as f64 / roots as f64;
+            for root in 0..roots {
                 if self.hold(shard).presize(root, each).is_err() {
                     return;
                 }
@@ -186,7 +187,7 @@ impl Set {
 
     /// Counts from zero: what a recovery did is no question.
     pub(crate) fn forget_answers(&self) {
-        for shard in 0..self.shards.len() {
+        for shard in &self.shards {
             let mut held = self.hold(shard);
             held.core.answers = [0; Answer::COUNT];
             held.core.moved = 0;

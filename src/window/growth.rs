@@ -35,7 +35,7 @@ impl Held<'_> {
     /// length of a path is at its end.
     #[cold]
     pub(super) fn grow(&mut self, root: usize, stored: Stored) -> bool {
-        let slot = self.roots[root].slot(stored);
+        let slot = self.shard.roots[root].slot(stored);
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
         if segment.class() == self.common.shape.class_max {
             return self.split(root, segment, cleaned, stored.c).is_ok();
@@ -175,7 +175,7 @@ impl Held<'_> {
 
     /// Makes the directory tell at least `depth` bits of path apart.
     fn deepen(&mut self, root: usize, depth: u32) -> Result<(), NoMemory> {
-        while self.roots[root].slots().len() < 1 << depth {
+        while self.shard.roots[root].slots().len() < 1 << depth {
             self.double_directory(root)?;
         }
         Ok(())
@@ -183,22 +183,22 @@ impl Held<'_> {
 
     /// Makes every slot of `segment`'s paths name it. The directory must be deep enough.
     fn name(&mut self, root: usize, path: u32, segment: SegmentRef, cleaned: u64) {
-        let slots = self.roots[root].slots();
+        let slots = self.shard.roots[root].slots();
         let shift = PATH_BITS - slots.len().trailing_zeros();
         let (first, behind) = span(path, segment.depth());
         for slot in &slots[(first >> shift) as usize..(behind >> shift) as usize] {
             slot.set(segment, cleaned);
         }
-        self.version.bump();
+        self.shard.version.bump();
     }
 
     fn double_directory(&mut self, root: usize) -> Result<(), NoMemory> {
-        let old = self.roots[root].slots();
+        let old = self.shard.roots[root].slots();
         self.memory().add_overhead(size_of_val(old) * 2)?;
         let slots: Arc<[Slot]> =
             old.iter().flat_map(|slot| [0; 2].map(|_| Slot::new(slot.segment(), slot.cleaned()))).collect();
-        self.roots[root].replace(&slots);
-        self.version.bump();
+        self.shard.roots[root].replace(&slots);
+        self.shard.version.bump();
         self.core.directories.push(slots);
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Held<'_> {
     /// need. One that is used well stays as it is, so that a set from which as many ids leave as come is left alone; unless
     /// `gathers`, which moves it towards lower arenas. Returns the path of the next one.
     pub(super) fn tend(&mut self, root: usize, path: u32, gathers: bool) -> u32 {
-        let slots = self.roots[root].slots();
+        let slots = self.shard.roots[root].slots();
         let slot = &slots[(path >> (PATH_BITS - slots.len().trailing_zeros())) as usize];
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
         let (_, next) = span(path, segment.depth());
@@ -274,7 +274,7 @@ impl Held<'_> {
             return Some(entries);
         }
         let sibling_path = path ^ 1 << (PATH_BITS - segment.depth());
-        let slots = self.roots[root].slots();
+        let slots = self.shard.roots[root].slots();
         let slot = &slots[(sibling_path >> (PATH_BITS - slots.len().trailing_zeros())) as usize];
         let (sibling, cleaned) = (slot.segment(), slot.cleaned());
         if sibling.depth() != segment.depth() {

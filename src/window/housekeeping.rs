@@ -64,7 +64,7 @@ impl Set {
 
     /// Visits the next segment that needs it. True when it came to the end of a shard.
     fn sweep_step(&self, cursor: &mut Cursor) -> bool {
-        let mut held = self.hold(cursor.shard);
+        let mut held = self.hold(&self.shards[cursor.shard]);
         let starts = cursor.root == 0 && cursor.path == 0;
         if starts {
             let is_due = held.core.forgotten > held.tally().live + SWEEP_MIN;
@@ -83,7 +83,7 @@ impl Set {
         }
         cursor.path = 0;
         cursor.root += 1;
-        if cursor.root < self.roots[cursor.shard].len() {
+        if cursor.root < self.shards[cursor.shard].roots.len() {
             return false;
         }
         self.next_shard(cursor);

@@ -41,18 +41,16 @@ mod room;
 mod segment;
 mod shard;
 
-use crossbeam::utils::CachePadded;
-
 use crate::event::Fingerprint;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
-use directory::{Root, Slot, Versioned, root_of};
+use directory::Version;
 use generations::{Generations, Moment, Resolved};
-use line::Stored;
+use line::{Line, Stored};
 use memory::Memory;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-use probe::with_avx2;
-use probe::{Kernel, Probe};
+use probe::{Avx2, with_avx2};
+use probe::{Found, Kernel, Portable, Probe};
 use shard::{Core, Held, Shard, Shared};
 
 pub(crate) use batch::Times;
@@ -88,9 +86,7 @@ pub(crate) enum When {
 /// The set.
 #[derive(Debug)]
 pub(crate) struct Set {
-    /// By shard.
-    roots: Box<[Box<[Root]>]>,
-    shards: Box<[CachePadded<Shard>]>,
+    shards: Box<[Shard]>,
     common: Shared,
     /// Events whose time was too far ahead. Written by any question, read by statistics; relaxed, as it orders nothing.
     future: AtomicU64,
@@ -99,6 +95,16 @@ pub(crate) struct Set {
     full: AtomicU64,
     evicted_early: AtomicU64,
     cursor: Mutex<housekeeping::Cursor>,
+}
+
+/// Where the home line of a fingerprint was found, without the lock, and in what.
+#[derive(Debug, Clone, Copy)]
+struct LookedUp<'a> {
+    shard: &'a Shard,
+    newest: u64,
+    version: Version,
+    /// Null when there is none, or one that must be cleaned first.
+    line: *mut Line,
 }
 
 /// No memory for what was asked for.
@@ -111,22 +117,15 @@ impl Set {
         let generations = Generations::new(config.limits);
         let (era, shape) = (generations.era(), config.shape);
         let count = 1_usize << shape.shard_bits;
-        let (shards, roots): (Vec<_>, Vec<_>) = (0..count)
-            .map(|number| Shard::new(number, &shape, era, ring_length))
-            .map(|(shard, roots)| (CachePadded::new(shard), roots))
-            .unzip();
-        let shard_bytes = shards.iter().map(|shard| shard.bytes()).sum::<usize>();
-        let roots_bytes = roots.iter().map(|roots| size_of_val(roots) + size_of_val(&**roots)).sum::<usize>();
-        let versions: Box<[Versioned]> = (0..count).map(|_| Versioned::default()).collect();
-        let tables = shard_bytes + roots_bytes + size_of_val(&*versions);
+        let shards: Box<[Shard]> = (0..count).map(|number| Shard::new(number, &shape, era, ring_length)).collect();
+        let tables = shards.iter().map(Shard::bytes).sum::<usize>();
         let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + tables;
-        let roots_count = roots.iter().map(|roots| roots.len()).sum();
+        let roots_count = shards.iter().map(|shard| shard.roots.len()).sum();
         let memory = Memory::new(config.memory_bytes_max, overhead, roots_count).ok_or(TooLittleMemory)?;
         let kernel = probe::Kernel::detect();
         let common = Shared {
             generations,
             memory: Mutex::new(memory),
-            versions,
             shape,
             extend: config.extend,
             kernel,
@@ -134,8 +133,7 @@ impl Set {
             has_changes: AtomicBool::new(false),
         };
         let set = Self {
-            roots: roots.into_boxed_slice(),
-            shards: shards.into_boxed_slice(),
+            shards,
             common,
             future: AtomicU64::new(0),
             late: AtomicU64::new(0),
@@ -151,9 +149,10 @@ impl Set {
         if ids == 0 {
             return Ok(());
         }
-        for (shard, roots) in self.roots.iter().enumerate() {
-            let each = ids as f64 / self.shards.len() as f64 / roots.len() as f64;
-            for root in 0..roots.len() {
+        for shard in &self.shards {
+            let roots = shard.roots.len();
+            let each = ids as f64 / self.shards.len() as f64 / roots as f64;
+            for root in 0..roots {
                 self.hold(shard).presize(root, each).map_err(|memory::NoMemory| TooLittleMemory)?;
             }
         }
@@ -190,33 +189,57 @@ impl Set {
     #[inline]
     pub(crate) fn ask_now(&self, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
         match self.common.kernel {
-            Kernel::Portable(probe) => self.ask_now_with(probe, fingerprint, now, act),
+            Kernel::Portable(probe) => self.ask_portably(probe, fingerprint, now, act),
+            // The one that is asked most is compiled by itself: whatever is computed here delays the next question's line.
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-            Kernel::Avx2(probe) => with_avx2(probe, || self.ask_now_with(probe, fingerprint, now, act)),
+            Kernel::Avx2(probe) if act == Act::Observe => {
+                // SAFETY: `probe` proves that the processor has the features.
+                unsafe { self.observe_with_avx2(probe, fingerprint, now) }
+            }
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Kernel::Avx2(probe) => with_avx2(probe, move || self.ask_one(probe, fingerprint, now, act)),
         }
     }
 
-    #[inline(always)]
-    fn ask_now_with<P: Probe>(&self, probe: P, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
-        let shard = self.shard_of(fingerprint);
-        let slot = self.slot(shard, fingerprint);
-        let stored = Stored::of(fingerprint);
-        prefetch(slot.segment().home(stored));
-        prefetch(slot.segment().other(stored));
-        self.common.generations.observe_clock(now);
-        self.ask_at(probe, slot, fingerprint, act)
+    #[inline(never)]
+    fn ask_portably(&self, probe: Portable, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
+        self.ask_one(probe, fingerprint, now, act)
     }
 
-    /// Processing time: answers for one fingerprint, whose slot was `slot` at some time.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn observe_with_avx2(&self, probe: Avx2, fingerprint: Fingerprint, now: i64) -> Answer {
+        self.ask_one(probe, fingerprint, now, Act::Observe)
+    }
+
     #[inline(always)]
-    fn ask_at<P: Probe>(&self, probe: P, slot: &Slot, fingerprint: Fingerprint, act: Act) -> Answer {
-        let shard = self.shard_of(fingerprint);
-        let mut core = self.shards[shard].lock();
-        let answer = match core.ask(probe, &self.common, slot, fingerprint, act) {
-            Some(answer) => answer,
-            None => {
-                let mut held = self.held(shard, core);
-                let answer = held.ask(fingerprint, act);
+    fn ask_one<P: Probe>(&self, probe: P, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
+        let found = self.look_up(fingerprint);
+        prefetch(found.line);
+        self.common.generations.observe_clock(now);
+        self.ask_at(probe, found, fingerprint, act)
+    }
+
+    /// Finds the home line of `fingerprint` without the lock.
+    #[inline(always)]
+    fn look_up(&self, fingerprint: Fingerprint) -> LookedUp<'_> {
+        let shard = self.shard_for(fingerprint);
+        let newest = self.common.generations.era().newest;
+        let version = shard.version.get();
+        let line = shard.slot(fingerprint, self.common.shape.shard_bits).line_at_hand(Stored::of(fingerprint), newest);
+        LookedUp { shard, newest, version, line }
+    }
+
+    /// Processing time: answers for one fingerprint that was looked up.
+    #[inline(always)]
+    fn ask_at<P: Probe>(&self, probe: P, found: LookedUp<'_>, fingerprint: Fingerprint, act: Act) -> Answer {
+        let mut core = found.shard.lock();
+        let answer = match core.ask(probe, &self.common, found, fingerprint, act) {
+            Found::New => Answer::New,
+            Found::Seen => Answer::Seen,
+            left => {
+                let mut held = self.held(found.shard, core);
+                let answer = held.ask_closely(fingerprint, act, left);
                 core = held.core;
                 answer
             }
@@ -282,7 +305,7 @@ impl Set {
             evicted_early: self.evicted_early.load(Ordering::Relaxed),
             ..Tally::default()
         };
-        for shard in 0..self.shards.len() {
+        for shard in &self.shards {
             sum.add(&self.hold(shard).tally());
         }
         sum
@@ -325,27 +348,25 @@ impl Set {
     /// Locks the shard of `fingerprint` and brings it to the present.
     #[inline]
     fn hold_for(&self, fingerprint: Fingerprint) -> Held<'_> {
-        self.hold(self.shard_of(fingerprint))
+        self.hold(self.shard_for(fingerprint))
     }
 
     /// Locks a shard and brings it to the present.
     #[inline]
-    fn hold(&self, shard: usize) -> Held<'_> {
-        self.held(shard, self.shards[shard].lock())
+    fn hold<'a>(&'a self, shard: &'a Shard) -> Held<'a> {
+        self.held(shard, shard.lock())
     }
 
     #[inline]
-    fn held<'a>(&'a self, shard: usize, core: MutexGuard<'a, Core>) -> Held<'a> {
-        let (roots, version) = (&self.roots[shard], &self.common.versions[shard]);
-        let mut held = Held { roots, version, core, common: &self.common };
+    fn held<'a>(&'a self, shard: &'a Shard, core: MutexGuard<'a, Core>) -> Held<'a> {
+        let mut held = Held { shard, core, common: &self.common };
         held.catch_up();
         held
     }
 
-    /// Where the segment of `fingerprint` is named, as far as can be told without the lock.
     #[inline]
-    fn slot(&self, shard: usize, fingerprint: Fingerprint) -> &Slot {
-        slot_of(&self.roots[shard], fingerprint, self.common.shape.shard_bits)
+    fn shard_for(&self, fingerprint: Fingerprint) -> &Shard {
+        &self.shards[self.shard_of(fingerprint)]
     }
 
     #[inline]
@@ -358,12 +379,6 @@ impl Set {
 #[inline]
 fn shard_of(fingerprint: Fingerprint, shard_bits: u32) -> usize {
     (fingerprint.high() >> 1 >> (63 - shard_bits)) as usize
-}
-
-/// Where the segment of `fingerprint` is named among the roots of its shard.
-#[inline]
-fn slot_of(roots: &[Root], fingerprint: Fingerprint, shard_bits: u32) -> &Slot {
-    roots[root_of(fingerprint, shard_bits, roots.len())].slot(Stored::of(fingerprint))
 }
 
 impl Tally {

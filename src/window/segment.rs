@@ -61,15 +61,6 @@ impl<'a> Segment<'a> {
         Self { lines, class }
     }
 
-    /// The home line of `stored`.
-    #[inline]
-    pub(super) fn home(&mut self, stored: Stored) -> &mut Line {
-        let home = stored.home(self.class);
-        debug_assert!(home < self.lines.len());
-        // SAFETY: a home is less than `1 << class`, which is how many lines there are.
-        unsafe { self.lines.get_unchecked_mut(home) }
-    }
-
     /// Answers in the two common cases, and records what is new: an ID of which nothing stands here and for which there is
     /// room in one of its lines, and one that was seen. Anything else is left for [`Segment::find`] and
     /// [`Segment::insert`].

@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
+
 use crate::event::Fingerprint;
 use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
@@ -24,8 +26,6 @@ use super::segment::{Era, Segment};
 pub(super) struct Shared {
     pub(super) generations: Generations,
     pub(super) memory: Mutex<Memory>,
-    /// By shard.
-    pub(super) versions: Box<[Versioned]>,
     pub(super) shape: Shape,
     /// Whether a repeat makes its ID count from now on.
     pub(super) extend: bool,
@@ -48,9 +48,15 @@ pub(crate) struct Shape {
     pub(crate) class_max: u32,
 }
 
-/// One shard, apart from its roots, which are read without its lock.
+/// One shard.
 #[derive(Debug)]
-pub(super) struct Shard(Mutex<Core>);
+pub(super) struct Shard {
+    /// Read without the lock.
+    pub(super) roots: Box<[Root]>,
+    pub(super) version: Versioned,
+    /// Apart from what is read without it.
+    core: CachePadded<Mutex<Core>>,
+}
 
 /// What the lock guards.
 #[derive(Debug)]
@@ -150,8 +156,7 @@ pub(crate) enum Answer {
 }
 
 impl Shard {
-    /// The shard and its roots.
-    pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> (Self, Box<[Root]>) {
+    pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> Self {
         let count = roots_of_shard(number, 1 << shape.shard_bits, shape.roots);
         let slots: Arc<[Slot]> = (0..count).map(|_| Slot::new(SegmentRef::empty(0), era.newest)).collect();
         let roots = slots.chunks(1).map(Root::new).collect();
@@ -167,27 +172,32 @@ impl Shard {
             changes: Changes::default(),
             directories: vec![slots],
         };
-        (Self(Mutex::new(core)), roots)
+        Self { roots, version: Versioned::default(), core: CachePadded::new(Mutex::new(core)) }
     }
 
     /// Bytes of the shard that are there from the start.
     pub(super) fn bytes(&self) -> usize {
         let core = self.lock();
         let directories = core.directories.iter().map(|slots| size_of_val(&**slots)).sum::<usize>();
-        size_of::<Self>() + size_of_val(&*core.counts) + directories
+        size_of::<Self>() + size_of_val(&*self.roots) + size_of_val(&*core.counts) + directories
     }
 
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Where the segment of `fingerprint` is named; without the lock, as far as that can be told.
+    #[inline]
+    pub(super) fn slot(&self, fingerprint: Fingerprint, shard_bits: u32) -> &Slot {
+        self.roots[root_of(fingerprint, shard_bits, self.roots.len())].slot(Stored::of(fingerprint))
     }
 }
 
 /// A shard whose lock is held.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
-    pub(super) roots: &'a [Root],
-    pub(super) version: &'a Versioned,
+    pub(super) shard: &'a Shard,
     pub(super) core: MutexGuard<'a, Core>,
     pub(super) common: &'a Shared,
 }
@@ -245,12 +255,12 @@ impl Held<'_> {
 
     #[inline]
     pub(super) fn root(&self, fingerprint: Fingerprint) -> usize {
-        root_of(fingerprint, self.common.shape.shard_bits, self.roots.len())
+        root_of(fingerprint, self.common.shape.shard_bits, self.shard.roots.len())
     }
 
     #[inline]
     pub(super) fn slot(&self, fingerprint: Fingerprint) -> &Slot {
-        self.roots[self.root(fingerprint)].slot(Stored::of(fingerprint))
+        self.shard.slot(fingerprint, self.common.shape.shard_bits)
     }
 
     /// The segment of `stored`, clean enough that every tag in it can be told. `None` while it has no memory.
@@ -262,7 +272,7 @@ impl Held<'_> {
     /// Names the segment of `stored`, clean enough that every tag in it can be told.
     #[inline]
     pub(super) fn segment_named(&mut self, root: usize, stored: Stored) -> SegmentRef {
-        let slot = self.roots[root].slot(stored);
+        let slot = self.shard.roots[root].slot(stored);
         let (segment, cleaned) = (slot.segment(), slot.cleaned());
         if segment.has_lines() && self.core.era.newest - cleaned > CLEAN_AFTER {
             self.clean(root, segment, cleaned, stored.c);
