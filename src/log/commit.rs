@@ -6,7 +6,8 @@
 //! expects fewer the next time. The last of them syncs at once, as it is awake, and the first is told as the others are.
 //!
 //! Each who waits is told by name, and by then holds no lock and needs none: woken together by one condition variable, they
-//! would all queue for its lock, and be switched to twice for each answer.
+//! would all queue for its lock, and be switched to twice for each answer. Who is told passes it on to half of those that are
+//! left, as in a telephone chain: one who woke all others would do so on one processor, while the next sync waits for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ struct Waiter {
     /// Written by the one who syncs, read by the one who waits: release and acquire. Who is told to lead takes that back
     /// before it gathers, as it may have to wait again, and nobody else writes meanwhile.
     news: AtomicU8,
+    /// Whom to tell that it is over. Written before the news, by who tells them; taken by the one who hears it.
+    others: Mutex<Vec<Arc<Waiter>>>,
 }
 
 /// What one who waits is told.
@@ -73,7 +76,10 @@ impl Log {
         loop {
             part = match part {
                 Part::Wait if waiter.sleep() == LEAD => Part::Gather,
-                Part::Wait => break,
+                Part::Wait => {
+                    pass_on(std::mem::take(&mut *lock(&waiter.others)));
+                    break;
+                }
                 Part::Gather => self.gather(&waiter),
                 Part::Sync => {
                     self.lead();
@@ -91,7 +97,7 @@ impl Log {
         self.sync_now();
         let synced = if self.is_poisoned() { u64::MAX } else { self.synced.load(Ordering::Acquire) };
         let (over, next) = lock(&self.commit.0).end_round(synced, began.elapsed());
-        over.iter().for_each(|waiter| waiter.tell(OVER));
+        pass_on(over);
         if let Some(next) = next {
             next.tell(LEAD);
         }
@@ -146,9 +152,18 @@ impl State {
     }
 }
 
+/// Tells all of them that it is over.
+fn pass_on(mut over: Vec<Arc<Waiter>>) {
+    while let Some(waiter) = over.pop() {
+        *lock(&waiter.others) = over.split_off(over.len() / 2);
+        waiter.tell(OVER);
+    }
+}
+
 impl Waiter {
     fn new(wanted: u64) -> Self {
-        Self { wanted, thread: thread::current(), news: AtomicU8::new(NOTHING_YET) }
+        let (news, others) = (AtomicU8::new(NOTHING_YET), Mutex::default());
+        Self { wanted, thread: thread::current(), news, others }
     }
 
     fn tell(&self, news: u8) {
