@@ -464,6 +464,34 @@ fn a_run_that_passed_by_at_its_start_records_when_there_is_room() {
     assert_eq!(filter::filter(&["-q", "-s", &state], filter::events([5, 100, 101])).text(), filter::events([101]));
 }
 
+/// Nobody else makes room: its own segments do, once all in them is forgotten.
+#[test]
+fn a_disk_that_is_full_of_segments_that_age_out_has_room_at_the_start_again() {
+    for how in ["block", "pass"] {
+        let Some(small) = Small::mount("8m") else { return };
+        let state = small.path("state");
+        for from in [0, 1_000, 2_000] {
+            let made = filter::filter(&["-q", "-w", "1s", "-s", &state], filter::events(from..from + 1_000));
+            assert_eq!(made.code, Some(0), "{}", made.err);
+        }
+        let filler = small.fill();
+        let mut running = Running::start(&["-w", "1s", "-s", &state, "--when-disk-full", how]);
+        let knows = || {
+            let explained = filter::filter(&["explain", "-w", "1d", "-s", &state], filter::events([5_000]));
+            explained.text().contains("duplicate")
+        };
+        eventually("it is recorded", || {
+            running.write(filter::events([5_000]));
+            knows()
+        });
+        assert!(filler.0.exists(), "nobody has made room");
+        running.signal(libc::SIGTERM);
+        let (status, lines, err) = running.end();
+        assert_eq!(status.code(), Some(0), "{err}");
+        assert!(lines.contains("5000"), "{how}: {err}");
+    }
+}
+
 #[test]
 fn an_output_that_cannot_be_made_for_want_of_room_is_waited_for() {
     for with_state in [true, false] {

@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -187,4 +188,47 @@ fn what_was_forgotten_before_an_input_fails_stays_so_and_is_told() {
     let output = forget(&state, &["--report", "json", input.to_str().unwrap(), "nowhere"], b"");
     assert_eq!((output.status.code(), counts(&output)), (Some(66), (1, 0, 0)), "{output:?}");
     assert_eq!(filtered(&flags, &lines(0..10)), lines([3]));
+}
+
+/// As `repair` has it.
+#[test]
+fn without_room_for_a_segment_the_exit_code_is_that_of_what_cannot_be_made() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::starting_at(SystemClock::new().now()));
+    let dedup = builder(&clock).open(dir.path()).unwrap();
+    assert_eq!(firsts(&dedup, &ids(0..10)), 10);
+    dedup.close().unwrap();
+    let before = segments(dir.path());
+    let mut command = dedupd(&["forget", dir.path().to_str().unwrap(), "--lock-timeout", "60s"]);
+    let limit = || {
+        let limit = libc::rlimit { rlim_cur: 2_048, rlim_max: 2_048 };
+        // SAFETY: `limit` is valid for the duration of the call, which may be made between fork and exec.
+        match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one system call and touches nothing that is shared.
+    unsafe { command.pre_exec(limit) };
+    let output = run(command, &lines([1]));
+    assert_eq!(output.status.code(), Some(73), "{output:?}");
+    assert_eq!(segments(dir.path()), before);
+}
+
+/// Whose times it goes by is the filter's to say.
+#[test]
+fn a_state_without_a_log_has_nothing_to_forget_and_is_of_no_time_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().to_str().unwrap();
+    drop(builder(&ManualClock::new()).open(dir.path()).unwrap());
+    segments(dir.path()).into_keys().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
+    let output = forget(dir.path(), &["--report", "json"], &lines([1, 2]));
+    assert_eq!((output.status.code(), counts(&output)), (Some(0), (0, 2, 0)), "{output:?}");
+    assert!(segments(dir.path()).is_empty(), "no log is made");
+    let event = b"{\"id\":1,\"at\":1000000}\n";
+    let time = ["--time-field", "at", "--time-unit", "s"];
+    for flags in [&[][..], &time] {
+        let output = run(dedupd(&[&["explain", "--state", state], flags].concat()), event);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert_eq!(filtered(&[&["--quiet", "--state", state], &time[..]].concat(), event), event);
 }

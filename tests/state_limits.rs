@@ -156,3 +156,37 @@ fn an_interval_without_end_is_taken() {
     drop(dedup);
     assert!(names.iter().any(|n| n.trim() == "dedupd-log-1"), "the thread that syncs is gone: {names:?}");
 }
+
+/// More than fit into the smallest segment, and all of them are older than the window: the latest of them that fit into what is
+/// reserved are kept, and ids find room again and again.
+#[test]
+fn under_a_limit_on_disk_many_positions_do_not_keep_segments() {
+    for (bytes, kept_min) in [(3 << 20, 2_000), (16 << 20, 4_000)] {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+        let open = || builder(&clock).max_disk(bytes).open(dir.path().join("state")).unwrap();
+        let mut dedup = open();
+        for from in (0..4_000).step_by(100) {
+            let mut progress = Progress::new();
+            (from..from + 100).for_each(|n| progress.set_source(format!("source {n}"), "x".repeat(300)));
+            dedup.record_progress(&progress).unwrap();
+        }
+        let patience = Instant::now() + Duration::from_secs(60);
+        for round in 0..4 {
+            fill_up(&dedup);
+            clock.advance(HOUR * 2);
+            while dedup.try_observe(format!("later {round}")).is_err() {
+                let taken = dedup.stats().disk_bytes;
+                assert!(Instant::now() < patience, "round {round} of {bytes}: all ids aged out, {taken} bytes");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert!(dedup.stats().disk_bytes <= bytes);
+            if round == 1 {
+                drop(dedup);
+                dedup = open();
+            }
+        }
+        let kept = dedup.progress();
+        assert!(kept.sources().count() >= kept_min, "{} are kept", kept.sources().count());
+        assert!(kept.source("source 3999").is_some());
+    }
+}

@@ -188,13 +188,15 @@ impl Builder {
     }
 
     /// The most bytes that the state may take on disk: 3 MiB or more. No limit by default. Where it is reached, records
-    /// cannot be taken until older ones have aged out: see [`Builder::on_log_failure`].
+    /// cannot be taken until older ones have aged out: see [`Builder::on_log_failure`]. An eighth of it, and 1 MiB at least, is
+    /// reserved for the positions that must be appended again before: no more of those are kept, see [`Progress`](super::Progress).
     pub fn max_disk(mut self, bytes: u64) -> Self {
         self.max_disk = Some(bytes);
         self
     }
 
-    /// Whether a state is opened also when its disk has no room for a first record. It is not by default. One that is opened
+    /// Whether a state is opened also when its disk has no room for a first record, and nothing in it has aged out that would
+    /// make some. It is not by default. One that is opened
     /// so knows what it knew; to record anything fails as on any full disk, until there is room: see
     /// [`Builder::on_log_failure`]. The directory itself and the secret of a new state need room all the same.
     pub fn open_full(mut self, open_full: bool) -> Self {

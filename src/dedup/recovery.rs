@@ -9,7 +9,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Ids that are known after it: seen within the window or the slack behind it, not forgotten, and with room.
+    /// Ids that are known after it: seen within the window or the slack behind it, not forgotten, and with room. In event
+    /// time each sight of an ID counts that has a window of its own: an ID that came again after its window has several.
     pub ids: u64,
     /// Records of ids that were replayed for that: an ID that was seen and refreshed has two, one that was forgotten its
     /// own, and what is older than the window none.

@@ -51,7 +51,7 @@ use commit::Commit;
 use header::{PAGE_BYTES, Start};
 use recovery::{Recovered, SEGMENT_BYTES_LIMIT, refused};
 use room::Counted;
-use segment::{Order, PREPARE_NAME, PrepareError, Prepared};
+use segment::{Order, PrepareError, Prepared, name_before};
 use upkeep::Upkeep;
 use writer::{Body, Piece, Segment, Unsynced, Writer};
 
@@ -118,6 +118,12 @@ impl Config {
         let segment_bytes_max = whole(self.segment_bytes_max).max(segment_bytes_min);
         Self { segment_bytes_min, segment_bytes_max, ..self }
     }
+
+    /// What all files may take when one is made for `purpose`.
+    fn disk_bytes_for(&self, purpose: Purpose) -> Option<u64> {
+        let reserved = if purpose == Purpose::Records { self.disk_bytes_reserved } else { 0 };
+        self.disk_bytes_max.map(|limit| limit.saturating_sub(reserved))
+    }
 }
 
 /// What room on disk is for.
@@ -176,7 +182,7 @@ impl Log {
         let storage = counted.map_err(|source| refused(&*storage, "list", "", source))?;
         let mut recovered = recovery::recover(&storage, &config.identity, &mut replay)?;
         let number = recovered.next_number;
-        let segment = match first_segment(&storage, &config, &recovered) {
+        let segment = match first_segment(&storage, &config, &recovered, false) {
             Err(PrepareError::Refused(error)) if config.opens_full && is_of_room(&error) => None,
             prepared => {
                 let failed =
@@ -199,7 +205,13 @@ impl Log {
             storage,
             config,
             writer: Mutex::new(Writer::new(segment, place, newest, row)),
-            upkeep: Mutex::new(Upkeep { next_number: number + 1, has_recycled: false, watched: None, unfenced }),
+            upkeep: Mutex::new(Upkeep {
+                next_number: number + 1,
+                has_recycled: false,
+                watched: None,
+                unfenced,
+                is_full: false,
+            }),
             commit: Commit::default(),
             // Recovery had every file written back before it read it.
             synced: AtomicU64::new(place.sequence),
@@ -263,8 +275,7 @@ impl Log {
     }
 
     /// Whether there was no room for the first segment yet.
-    #[cfg(test)]
-    fn is_absent(&self) -> bool {
+    pub(crate) fn is_absent(&self) -> bool {
         lock(&self.writer).is_absent()
     }
 
@@ -412,21 +423,26 @@ impl fmt::Debug for Log {
 }
 
 /// The segment that resumes after what was recovered. On a full disk, and over the limit, what holds nothing is given
-/// back first. When the limit leaves no room even so, it is as small as one can be: it fences off what was recovered.
-fn first_segment(storage: &Counted, config: &Config, recovered: &Recovered) -> Result<Prepared, PrepareError> {
+/// back first. When there is no room even so, it is as small as one can be: it fences off what was recovered, and takes what
+/// must be appended before that can age out.
+fn first_segment(
+    storage: &Counted,
+    config: &Config,
+    recovered: &Recovered,
+    is_recycled: bool,
+) -> Result<Prepared, PrepareError> {
     let (number, start, identity) = (recovered.next_number, Start::Resumes(recovered.place), config.identity);
-    let least = config.segment_bytes_min;
-    let room = || storage.room(config.disk_bytes_max, PREPARE_NAME, least, least);
-    let bytes = room().or_else(|| {
+    let (wanted, limit) = (config.segment_bytes_min, config.disk_bytes_for(Purpose::Records));
+    let room = |least| storage.room(limit, name_before(is_recycled), wanted, least);
+    let bytes = room(wanted).or_else(|| {
         recovered.make_room(storage);
-        room()
+        room(SEGMENT_BYTES_LEAST)
     });
-    let bytes = bytes.unwrap_or(2 * PAGE_BYTES as u64);
-    let order = Order { number, start, is_recycled: false, bytes, identity };
+    let order = Order { number, start, is_recycled, bytes: bytes.unwrap_or(SEGMENT_BYTES_LEAST), identity };
     match order.prepare(storage) {
         Err(PrepareError::Refused(_)) => {
             recovered.make_room(storage);
-            order.prepare(storage)
+            order.prepare_or_less(storage, SEGMENT_BYTES_LEAST)
         }
         prepared => prepared,
     }
@@ -439,6 +455,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// A segment that has room for a frame.
+const SEGMENT_BYTES_LEAST: u64 = 2 * PAGE_BYTES as u64;
 /// Under a smaller limit a log with [`Config::new`] would be full for good one day: the segment that is written to is
 /// dropped only when another one follows it, and the room of one is for positions alone.
 pub(crate) const DISK_BYTES_MIN: u64 = 3 * SEGMENT_BYTES_MIN;

@@ -170,6 +170,39 @@ impl Recovered {
     }
 }
 
+impl Recovered {
+    /// The names of segments without a frame between those with frames.
+    pub(super) fn empty_between(&self) -> Vec<String> {
+        let last = self.row.last().map_or(0, |last| last.number);
+        let is_between = |name: &str| header::number(name).is_some_and(|number| number < last);
+        let names = self.leftovers.iter().filter_map(|leftover| match leftover {
+            Leftover::Remove(name) if is_between(name) => Some(name.clone()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    /// Notes that there is no file of this name any more, or that it is another one.
+    pub(super) fn is_gone(&mut self, name: &str) {
+        self.leftovers.retain(|leftover| match leftover {
+            Leftover::Remove(left) => left != name,
+            Leftover::Quarantine(number) | Leftover::Cut { number, .. } => header::name(*number) != name,
+        });
+    }
+}
+
+impl Sealed {
+    /// Whether no frame stands in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first > self.last
+    }
+
+    /// The latest engine time in it and before it.
+    pub(super) fn until(&self) -> Timestamp {
+        Timestamp::from_nanos(self.newest)
+    }
+}
+
 impl Leftover {
     fn tidy(&self, storage: &dyn Storage) -> Result<(), OpenError> {
         let (act, name, result) = match self {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::header::{self, IDENTITY_BYTES, PAGE_BYTES, SegmentHeader, Start};
+use super::is_of_room;
 use super::storage::{File, FileId, Opened, Pen, Storage};
 
 /// A segment without frames, ready for them.
@@ -93,6 +94,16 @@ impl Order {
         storage.rename(file_name, &header::name(self.number)).map_err(PrepareError::Refused)?;
         storage.sync_directory().map_err(PrepareError::Unsynced)?;
         Ok(Prepared { number: self.number, salt, bytes: self.bytes, touched: PAGE_BYTES as u64, pen, file })
+    }
+
+    /// The same; for want of room on the disk, one of `least` bytes.
+    pub(super) fn prepare_or_less(&self, storage: &dyn Storage, least: u64) -> Result<Prepared, PrepareError> {
+        match self.prepare(storage) {
+            Err(PrepareError::Refused(error)) if is_of_room(&error) && least < self.bytes => {
+                Self { bytes: least, ..*self }.prepare(storage)
+            }
+            prepared => prepared,
+        }
     }
 
     fn open(&self, storage: &dyn Storage) -> io::Result<(&'static str, Opened)> {

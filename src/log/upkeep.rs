@@ -13,7 +13,9 @@ use super::recovery::{Recovered, Sealed, cut_to};
 use super::segment::{Order, PrepareError, RECYCLED_NAME, name_before};
 use super::storage::Storage as _;
 use super::writer::Body;
-use super::{AppendError, Config, Log, Poisoned, Purpose, RetireError, first_segment, lock};
+use super::{
+    AppendError, Config, Log, Poisoned, Purpose, RetireError, SEGMENT_BYTES_LEAST, first_segment, is_of_room, lock,
+};
 
 /// What the housekeeper holds while it works with files.
 pub(super) struct Upkeep {
@@ -24,6 +26,8 @@ pub(super) struct Upkeep {
     pub(super) watched: Option<Instant>,
     /// What was recovered, until there is room for a segment that fences it off.
     pub(super) unfenced: Option<Recovered>,
+    /// Whether there was no room for the last segment that was to be prepared.
+    pub(super) is_full: bool,
 }
 
 impl Log {
@@ -41,15 +45,24 @@ impl Log {
         self.mark()
     }
 
+    /// The same; also well when there is no room for another segment, and the active one still takes a small batch.
+    ///
+    /// # Errors
+    /// As [`Log::maintain`]: the next append would meet it.
+    pub(crate) fn try_again(&self) -> Result<(), AppendError> {
+        match self.maintain() {
+            Err(AppendError::NoSegment { .. }) if lock(&self.writer).has_room_for(SMALL_BATCH_BYTES) => Ok(()),
+            maintained => maintained,
+        }
+    }
+
     /// Drops segments whose frames are all older than `before`; returns how many. Whoever keeps something longer than
-    /// that appends it again before; it is synced before anything goes. One segment with frames always stays.
+    /// that appends it again before; it is synced before anything goes. One segment with frames always stays. As long as
+    /// there is no room for the first segment of this open, the file of one that goes is kept for that.
     ///
     /// # Errors
     /// [`RetireError`]. The segments that were not dropped yet stay, and may be dropped later.
     pub(crate) fn retire(&self, before: Timestamp) -> Result<usize, RetireError> {
-        if lock(&self.writer).is_absent() {
-            return Ok(0);
-        }
         let next = {
             let writer = lock(&self.writer);
             let oldest = writer.sealed.front().filter(|oldest| oldest.newest < before.as_nanos());
@@ -65,27 +78,67 @@ impl Log {
         let mut retired = 0;
         while let Some(number) = self.aged_out(before) {
             self.check_poison()?;
+            self.drop_empty_behind(&mut upkeep)?;
             let name = header::name(number);
-            let gone = if upkeep.has_recycled {
-                self.storage.remove(&name)
+            if upkeep.has_recycled {
+                self.remove(&name)?;
             } else {
-                self.storage.rename(&name, RECYCLED_NAME)
-            };
-            gone.map_err(|source| RetireError::Remove { place: self.storage.place(&name), source })?;
+                let renamed = self.storage.rename(&name, RECYCLED_NAME);
+                renamed.map_err(|source| RetireError::Remove { place: self.storage.place(&name), source })?;
+                upkeep.unfenced.as_mut().into_iter().for_each(|recovered| recovered.is_gone(RECYCLED_NAME));
+            }
+            upkeep.unfenced.as_mut().into_iter().for_each(|recovered| recovered.is_gone(&name));
+            upkeep.has_recycled = true;
             lock(&self.writer).sealed.pop_front();
             // Before the next one goes: were only the younger one gone after a power cut, its frames would be missing.
-            self.storage.sync_directory().map_err(|error| self.poison("sync the directory of", &name, &error))?;
-            upkeep.has_recycled = true;
+            self.sync_directory_of(&name)?;
             retired += 1;
         }
         Ok(retired)
     }
 
-    /// The last segment with frames stays until a frame follows it. Where the limit leaves no room for a segment, none
-    /// could, and it would stay for ever: so a frame without records does, in the segment that the open has made.
+    /// Up to when the oldest segment reaches, when that is before `before`.
+    pub(crate) fn oldest_until(&self, before: Timestamp) -> Option<Timestamp> {
+        lock(&self.writer).sealed.front().map(Sealed::until).filter(|until| *until < before)
+    }
+
+    /// The same of the last one of which that is true.
+    pub(crate) fn older_until(&self, before: Timestamp) -> Option<Timestamp> {
+        lock(&self.writer).sealed.iter().map(Sealed::until).take_while(|until| *until < before).last()
+    }
+
+    /// Drops segments without a frame right behind the oldest one: were one of them the first, nothing would tell that it is
+    /// not its first frame that is gone.
+    fn drop_empty_behind(&self, upkeep: &mut Upkeep) -> Result<(), RetireError> {
+        let names: Vec<String> = match &upkeep.unfenced {
+            Some(recovered) => recovered.empty_between(),
+            None => lock(&self.writer).empty_behind_oldest().into_iter().map(header::name).collect(),
+        };
+        for name in &names {
+            self.remove(name)?;
+            match &mut upkeep.unfenced {
+                Some(recovered) => recovered.is_gone(name),
+                None => drop(lock(&self.writer).sealed.remove(1)),
+            }
+        }
+        names.last().map_or(Ok(()), |name| Ok(self.sync_directory_of(name)?))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), RetireError> {
+        let removed = self.storage.remove(name);
+        removed.map_err(|source| RetireError::Remove { place: self.storage.place(name), source })
+    }
+
+    fn sync_directory_of(&self, name: &str) -> Result<(), Poisoned> {
+        self.storage.sync_directory().map_err(|error| self.poison("sync the directory of", name, &error))
+    }
+
+    /// The last segment with frames stays until a frame follows it. Where there is no room for a segment, on the disk or
+    /// within the limit, none could, and it would stay for ever: so a frame without records does, in the segment that the
+    /// open has made.
     fn follow_all_older(&self, upkeep: &Upkeep, before: Timestamp) -> Result<(), Poisoned> {
         let least = self.config.segment_bytes_min;
-        let has_room = || self.room(upkeep, Purpose::Records, least, least).is_some();
+        let has_room = || !upkeep.is_full && self.room(upkeep, Purpose::Records, least, least).is_some();
         let sequence = {
             let mut writer = lock(&self.writer);
             if !writer.is_all_older(before.as_nanos()) || !writer.has_room(&Body::empty()) || has_room() {
@@ -119,9 +172,15 @@ impl Log {
         let (number, start, is_recycled) = (upkeep.next_number, Start::Follows, upkeep.has_recycled);
         let name = header::name(number);
         let no_segment = |source| AppendError::NoSegment { place: self.storage.place(&name), source };
+        let least = self.least(purpose, least);
         let bytes = self.room_for_next(&upkeep, purpose, wanted, least).map_err(no_segment)?;
         let order = Order { number, start, is_recycled, bytes, identity: self.config.identity };
-        let mut next = order.prepare(&self.storage).map_err(|error| match error {
+        let prepared = match purpose {
+            Purpose::Records => order.prepare(&self.storage),
+            Purpose::Upkeep => order.prepare_or_less(&self.storage, least),
+        };
+        upkeep.is_full = matches!(&prepared, Err(PrepareError::Refused(error)) if is_of_room(error));
+        let mut next = prepared.map_err(|error| match error {
             PrepareError::Refused(source) => no_segment(source),
             PrepareError::Unsynced(source) => self.poison("sync", &name, &source).into(),
         })?;
@@ -138,7 +197,13 @@ impl Log {
     fn prepare_first(&self, upkeep: &mut Upkeep) -> Result<(), AppendError> {
         let Some(mut recovered) = upkeep.unfenced.take() else { return Ok(()) };
         let name = header::name(recovered.next_number);
-        match first_segment(&self.storage, &self.config, &recovered) {
+        let mut first = first_segment(&self.storage, &self.config, &recovered, upkeep.has_recycled);
+        if matches!(first, Err(PrepareError::Refused(_))) && upkeep.has_recycled {
+            // A file system that copies on write wants new room for it.
+            upkeep.has_recycled = self.storage.remove(RECYCLED_NAME).is_err();
+            first = first_segment(&self.storage, &self.config, &recovered, upkeep.has_recycled);
+        }
+        match first {
             Err(PrepareError::Unsynced(source)) => Err(self.poison("sync", &name, &source).into()),
             Err(PrepareError::Refused(source)) => {
                 upkeep.unfenced = Some(recovered);
@@ -146,24 +211,33 @@ impl Log {
             }
             Ok(first) => {
                 recovered.tidy(&self.storage).map_err(|error| self.poison_with(error.to_string()))?;
-                lock(&self.writer).next = Some(first);
+                upkeep.has_recycled = false;
+                let mut writer = lock(&self.writer);
+                writer.next = Some(first);
+                writer.roll();
                 Ok(())
             }
         }
     }
 
+    /// The size of the smallest segment that has room for `least` bytes. What is reserved for upkeep is taken by the page.
+    fn least(&self, purpose: Purpose, least: u64) -> u64 {
+        let smallest = if purpose == Purpose::Records { self.config.segment_bytes_min } else { SEGMENT_BYTES_LEAST };
+        least.next_multiple_of(PAGE_BYTES as u64).max(smallest)
+    }
+
     /// The size of the next segment: twice the last one, within the limits of one segment and of all files. Files are cut
-    /// when that helps.
+    /// when that helps. Of what is reserved for upkeep no more is taken than `least`.
     fn room_for_next(&self, upkeep: &Upkeep, purpose: Purpose, wanted: u64, least: u64) -> io::Result<u64> {
         let Config { segment_bytes_min, segment_bytes_max, .. } = self.config;
-        let least = least.next_multiple_of(PAGE_BYTES as u64).max(segment_bytes_min);
-        let wanted = wanted.min(segment_bytes_max).max(least);
-        let room = |least| self.room(upkeep, purpose, wanted, least);
+        let ordinary = least.max(segment_bytes_min);
+        let wanted = wanted.min(segment_bytes_max).max(ordinary);
+        let room = |least| self.room(upkeep, Purpose::Records, wanted, least);
         if let Some(bytes) = room(wanted) {
             return Ok(bytes);
         }
         self.cut_ready(upkeep);
-        room(least).ok_or_else(|| {
+        room(ordinary).or_else(|| self.room(upkeep, purpose, least, least)).ok_or_else(|| {
             let (taken, limit) = (self.storage.bytes(), self.config.disk_bytes_max.unwrap_or(u64::MAX));
             let why = format!(
                 "the log takes {taken} bytes of the {limit} that it may take, and a segment takes {least}: \
@@ -174,8 +248,7 @@ impl Log {
     }
 
     fn room(&self, upkeep: &Upkeep, purpose: Purpose, wanted: u64, least: u64) -> Option<u64> {
-        let reserved = if purpose == Purpose::Records { self.config.disk_bytes_reserved } else { 0 };
-        let limit = self.config.disk_bytes_max.map(|limit| limit.saturating_sub(reserved));
+        let limit = self.config.disk_bytes_for(purpose);
         self.storage.room(limit, name_before(upkeep.has_recycled), wanted, least)
     }
 
@@ -205,7 +278,11 @@ impl Log {
     }
 
     /// The same, by who has the upkeep.
-    fn cut_ready(&self, _: &Upkeep) {
+    fn cut_ready(&self, upkeep: &Upkeep) {
+        // What stands behind the last frame is nobody's business before a segment fences it off.
+        if upkeep.unfenced.is_some() {
+            return;
+        }
         let old_files = lock(&self.writer).take_old_files();
         drop(old_files);
         let synced = self.synced.load(Ordering::Acquire);
@@ -232,6 +309,9 @@ impl Log {
     /// The last act of a close: nobody writes any more.
     pub(super) fn cut_active(&self) {
         let mut writer = lock(&self.writer);
+        if writer.is_absent() {
+            return;
+        }
         if let Some(next) = writer.next.take() {
             let _ = self.storage.remove(&header::name(next.number));
         }
@@ -261,3 +341,6 @@ impl Log {
         may_go.then_some(oldest.number)
     }
 }
+
+/// A batch of some sixty ids.
+const SMALL_BATCH_BYTES: u32 = 1_024;

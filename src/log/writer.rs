@@ -119,7 +119,12 @@ impl Writer {
 
     /// Whether a frame with `body` fits into the active segment.
     pub(super) fn has_room(&self, body: &Body<'_>) -> bool {
-        self.active.offset + HEADER_BYTES as u64 + u64::from(body.length) <= self.active.bytes
+        self.has_room_for(body.length)
+    }
+
+    /// The same for a body of so many bytes.
+    pub(super) fn has_room_for(&self, length: u32) -> bool {
+        self.active.offset + HEADER_BYTES as u64 + u64::from(length) <= self.active.bytes
     }
 
     /// Writes one frame, for which there is room in the segment. After an error the bytes behind the last frame are not
@@ -208,6 +213,12 @@ impl Writer {
     /// Files that nobody needs any more.
     pub(super) fn take_old_files(&mut self) -> Vec<Arc<dyn File>> {
         self.old_files.extract_if(.., |file| Arc::strong_count(file) == 1).collect()
+    }
+
+    /// Segments right behind the oldest one that hold no frame.
+    pub(super) fn empty_behind_oldest(&self) -> Vec<u64> {
+        let behind = self.sealed.iter().skip(1).take_while(|sealed| sealed.is_empty());
+        behind.map(|sealed| sealed.number).collect()
     }
 
     /// The first frame of the segment after the oldest sealed one.

@@ -54,13 +54,13 @@ pub fn secret(path: impl AsRef<Path>, hash: IdHash, id_paths: &str) -> Result<Se
 }
 
 /// Whether the state at `path` goes by the events' own times, as it does when it was made with
-/// [`Builder::lateness`](crate::Builder::lateness); one without a log goes by neither yet.
+/// [`Builder::lateness`](crate::Builder::lateness). `None` when it goes by neither yet, as it has no log.
 ///
 /// # Errors
 /// [`StateError`]: there is no state, or it cannot be read. Frames are not looked at.
-pub fn is_in_event_time(path: impl AsRef<Path>) -> Result<bool, StateError> {
+pub fn is_in_event_time(path: impl AsRef<Path>) -> Result<Option<bool>, StateError> {
     let survey = Survey::of_headers(&Reader::open(path.as_ref())?.disk)?;
-    Ok(identity(&survey).is_some_and(|identity| identity.is_in_event_time()))
+    Ok(identity(&survey).map(|identity| identity.is_in_event_time()))
 }
 
 fn other(reader: &Reader, differs: &str) -> Problem {

@@ -244,6 +244,7 @@ impl Keeper {
         progress::push(&mut batch, progress);
         // Held meanwhile, so that what is kept is what was appended last.
         let mut kept = lock(&self.kept);
+        kept.check(progress)?;
         self.append(time, &batch)?;
         kept.record(progress, time.as_nanos());
         Ok(())

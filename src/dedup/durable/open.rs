@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use crate::event::{IdHash, Secret};
-use crate::log::{self, Bell, Directory, Disk, IDENTITY_BYTES, Log, SECRET_NAME, Storage};
+use crate::log::{self, AppendError, Bell, Directory, Disk, IDENTITY_BYTES, Log, SECRET_NAME, Storage};
 use crate::state::{Identity, Repair, not_the_secret};
 use crate::sync::{Mutex, RwLock};
 use crate::time::{Clock, Timestamp};
@@ -119,6 +119,7 @@ impl State {
         };
         let Filled { set, log, opening, kept, replay } = filled.map_err(refused)?;
         let Self { directory, settings, .. } = self;
+        let opens_full = settings.opens_full;
         set.forget_answers();
         if !settings.event_time {
             set.notice_clock(now.as_nanos());
@@ -140,6 +141,9 @@ impl State {
             settled: AtomicI64::new(opening.newest.map_or(i64::MIN, Timestamp::as_nanos)),
             _directory: directory,
         });
+        if keeper.log.is_absent() {
+            check_room(keeper.find_room(), opens_full)?;
+        }
         Ok(Durable { keeper, upkeep: Mutex::new(None), recovery })
     }
 
@@ -152,11 +156,17 @@ impl State {
         on_recovery: Option<&OnRecovery>,
     ) -> Result<Filled, log::OpenError> {
         let settings = &self.settings;
-        let (disk_bytes_max, opens_full) = (settings.disk_bytes_max, settings.opens_full);
+        // Who knows what has aged out makes room where there is none: see below.
+        let (disk_bytes_max, opens_full) = (settings.disk_bytes_max, true);
         let config = log::Config { disk_bytes_max, opens_full, ..(self.cut)(identity.bytes()) };
         // Positions are kept, and segments go, also when there is no room for ids any more.
-        let config = log::Config { disk_bytes_reserved: config.segment_bytes_min, ..config };
-        let mut kept = Kept::default();
+        let share = disk_bytes_max.map_or(0, |limit| limit / RESERVED_SHARE).min(RESERVED_BYTES_MAX);
+        let disk_bytes_reserved = config.segment_bytes_min.max(share);
+        let config = log::Config { disk_bytes_reserved, ..config };
+        let mut kept = match disk_bytes_max {
+            Some(_) => Kept::within(usize::try_from(disk_bytes_reserved / 4 * 3).unwrap_or(usize::MAX)),
+            None => Kept::default(),
+        };
         let mut telling = Telling::start(on_recovery, &*self.storage);
         let forgotten_before = now.saturating_sub(settings.window).as_nanos().saturating_sub(2 * set.slack());
         // Where ids may be fewer than records, or there is room already, the set grows as it is filled.
@@ -177,6 +187,23 @@ impl State {
         Ok(Filled { set, log, opening, kept, replay })
     }
 }
+
+/// Whether there is room for a segment, or none is needed to open.
+fn check_room(found: Result<(), AppendError>, opens_full: bool) -> Result<(), OpenError> {
+    let io = |place, source| OpenError::Io { act: "prepare", place, source };
+    match found {
+        Err(AppendError::NoSegment { source, .. }) if opens_full && log::is_of_room(&source) => Ok(()),
+        Err(AppendError::NoSegment { place, source }) => Err(io(place, source)),
+        Err(AppendError::Poisoned(poisoned)) => Err(io("the log".into(), std::io::Error::other(poisoned))),
+        // There is a segment.
+        Ok(()) | Err(AppendError::NoRoom { .. } | AppendError::TooLarge { .. }) => Ok(()),
+    }
+}
+
+/// Of a limit on disk one in so many bytes is reserved for what must be appended before segments can age out.
+const RESERVED_SHARE: u64 = 8;
+/// So that as many positions are kept as without a limit.
+const RESERVED_BYTES_MAX: u64 = 24 << 20;
 
 /// A log that is open, and the set that knows what it holds.
 struct Filled {

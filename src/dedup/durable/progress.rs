@@ -1,21 +1,23 @@
 //! The positions that a log keeps, each with the time of the frame that it stands in.
 //!
 //! A segment that ages out takes its positions with it, so whoever keeps the log appends those again first. They are bounded in
-//! number and size: of more than that the ones that were recorded longest ago are forgotten.
+//! number and size: of more than that the ones that were recorded longest ago are forgotten. Under a limit on disk all that
+//! are kept fit into what the log reserves for them, so they never keep it full.
 
 use std::collections::BTreeMap;
 
-use crate::log::{Batch, Kind};
+use crate::log::{AppendError, Batch, Kind};
 
 use super::super::Progress;
 
 /// Positions of sources and sinks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
     progress: Progress,
     times: BTreeMap<(bool, Box<[u8]>), Place>,
     /// Of all names and positions.
     bytes: usize,
+    bytes_max: usize,
     /// How many positions were recorded.
     recorded: u64,
 }
@@ -29,9 +31,31 @@ struct Place {
     bytes: usize,
 }
 
+impl Default for Kept {
+    fn default() -> Self {
+        Self::within(BYTES_MAX)
+    }
+}
+
 impl Kept {
+    /// None yet; and never more than `bytes_max`, or than are kept without a limit.
+    pub(super) fn within(bytes_max: usize) -> Self {
+        let (progress, times) = (Progress::default(), BTreeMap::new());
+        Self { progress, times, bytes: 0, bytes_max: bytes_max.min(BYTES_MAX), recorded: 0 }
+    }
+
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Whether all of `progress` is kept once it is recorded. Without a limit on disk it is the caller's to know.
+    pub(super) fn check(&self, progress: &Progress) -> Result<(), AppendError> {
+        let all = progress.sources().chain(progress.sinks());
+        let (bytes, bytes_max) = (all.map(|(name, position)| name.len() + position.len()).sum(), self.bytes_max);
+        if bytes_max < BYTES_MAX && bytes > bytes_max {
+            return Err(AppendError::TooLarge { bytes, bytes_max });
+        }
+        Ok(())
     }
 
     /// Takes a position as it was replayed.
@@ -49,7 +73,7 @@ impl Kept {
         let place = self.times.entry((is_source, name.into())).or_insert(Place { time, order, bytes: 0 });
         self.bytes = self.bytes + bytes - place.bytes;
         *place = Place { time, order: if is_same { place.order } else { order }, bytes };
-        while self.times.len() > NAMES_MAX || self.bytes > BYTES_MAX && self.times.len() > 1 {
+        while self.times.len() > NAMES_MAX || self.bytes > self.bytes_max && self.times.len() > 1 {
             let Some((oldest, place)) = self.times.iter().min_by_key(|(_, place)| place.order) else { return };
             let (oldest, bytes) = (oldest.clone(), place.bytes);
             self.times.remove(&oldest);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::log::{Batch, Housekeeper, Kind};
+use crate::log::{AppendError, Batch, Housekeeper, Kind};
 use crate::time::Timestamp;
 
 use super::super::{Durability, LogError};
@@ -68,7 +68,7 @@ impl Keeper {
     pub(super) fn retry(&self) {
         let flushed = self.flush();
         if flushed.is_ok() && lock(&self.gathering).len() == 0 && self.is_failing.load(Ordering::Relaxed) {
-            self.note(&self.log.maintain());
+            self.note(&self.log.try_again());
         }
     }
 
@@ -85,16 +85,35 @@ impl Keeper {
             batch.push(Kind::Watermark, &[]);
             let _ = self.append(self.frame_time(), &batch);
         }
-        if self.keep_positions(forgotten_before).is_err() {
-            return;
-        }
-        let _ = self.log.retire(forgotten_before);
+        self.age_out(forgotten_before);
     }
 
-    /// Appends positions again that stand in frames older than `before`.
-    fn keep_positions(&self, before: Timestamp) -> Result<(), LogError> {
+    /// Drops segments older than `before`: all at once, or, where there is no room for the positions in all of them, one by
+    /// one, so that each makes room for those in the next.
+    fn age_out(&self, before: Timestamp) {
+        let older = self.log.older_until(before);
+        if older.is_none_or(|until| self.keep_positions(until).is_ok()) {
+            let _ = self.log.retire(before);
+            return;
+        }
+        while let Some(until) = self.log.oldest_until(before) {
+            let retire = || self.log.retire(until.saturating_add(Duration::from_nanos(1)));
+            if self.keep_positions(until).is_err() || !retire().is_ok_and(|retired| retired > 0) {
+                return;
+            }
+        }
+    }
+
+    /// Where there was no room for a segment at the open, makes some and tries again.
+    pub(super) fn find_room(&self) -> Result<(), AppendError> {
+        self.tend();
+        if self.log.is_absent() { self.log.maintain() } else { Ok(()) }
+    }
+
+    /// Appends positions again that stand in frames up to `until`.
+    fn keep_positions(&self, until: Timestamp) -> Result<(), LogError> {
         let mut kept = lock(&self.kept);
-        let older = kept.older_than(before.as_nanos());
+        let older = kept.older_than(until.as_nanos().saturating_add(1));
         if older.is_empty() {
             return Ok(());
         }

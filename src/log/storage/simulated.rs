@@ -33,6 +33,8 @@ struct State {
     inodes: Vec<Inode>,
     calls: u64,
     fault: Option<(u64, Fault)>,
+    /// What all files may take.
+    bytes_max: Option<u64>,
     is_dead: bool,
     /// Whether a sync has failed since this process started: the page cache may be unlike the disk.
     has_failed_sync: bool,
@@ -61,6 +63,7 @@ impl Simulated {
             inodes: Vec::new(),
             calls: 0,
             fault: None,
+            bytes_max: None,
             is_dead: false,
             has_failed_sync: false,
             ignores_syncs: false,
@@ -97,13 +100,27 @@ impl Simulated {
 
     /// Lets everything succeed again.
     pub(crate) fn heal(&self) {
-        self.state().fault = None;
+        let mut state = self.state();
+        (state.fault, state.bytes_max) = (None, None);
+    }
+
+    /// Leaves room for so many bytes more than the files take now.
+    #[cfg(not(loom))]
+    pub(crate) fn leave_room(&self, bytes: u64) {
+        let mut state = self.state();
+        state.bytes_max = Some(state.taken("") + bytes);
     }
 
     /// Whether a call was made to fail since this process started.
     pub(crate) fn has_fault(&self) -> bool {
         let state = self.state();
         matches!(state.fault, Some((at, Fault::Error { .. })) if at <= state.calls)
+    }
+
+    /// Whether a call may have been told that there is no room.
+    #[cfg(not(loom))]
+    pub(crate) fn may_lack_room(&self) -> bool {
+        self.has_fault() || self.state().bytes_max.is_some()
     }
 
     /// Whether the process has died in one of its calls.
@@ -187,6 +204,19 @@ impl Simulated {
 }
 
 impl State {
+    /// What all files take but `name`.
+    fn taken(&self, name: &str) -> u64 {
+        let others = self.names.iter().filter(|file| file.0 != name);
+        others.map(|(_, inode)| self.inodes[*inode].cached.len() as u64).sum()
+    }
+
+    fn check_room(&self, name: &str, bytes: u64) -> io::Result<()> {
+        match self.bytes_max {
+            Some(bytes_max) if self.taken(name) + bytes > bytes_max => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn step(&mut self) -> io::Result<()> {
         self.calls += 1;
         if self.is_dead {
@@ -287,6 +317,7 @@ impl Storage for Simulated {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Opened> {
         let mut state = self.state();
         state.step()?;
+        state.check_room(name, bytes)?;
         let inode = state.inodes.len();
         state.inodes.push(Inode { cached: vec![0; usize::try_from(bytes).unwrap()], ..Inode::default() });
         state.names.insert(name.to_owned(), inode);
@@ -296,6 +327,7 @@ impl Storage for Simulated {
     fn recycle(&self, name: &str, bytes: u64) -> io::Result<Opened> {
         let mut state = self.state();
         state.step()?;
+        state.check_room(name, bytes)?;
         let (inode, sector_bytes) = (state.inode(name)?, state.sector_bytes);
         state.inodes[inode].resize(usize::try_from(bytes).unwrap(), sector_bytes);
         Ok(self.opened(inode))

@@ -143,7 +143,7 @@ fn a_log_on_a_full_disk_opens_and_takes_batches_when_there_is_room() {
         for _ in 0..2 {
             assert!(append(&log, &entry(7, 10)).unwrap_err().is_retryable());
             assert!(log.maintain().unwrap_err().is_retryable());
-            assert_eq!(log.retire(Timestamp::from_nanos(4)).unwrap(), 0);
+            assert_eq!(log.retire(Timestamp::from_nanos(1)).unwrap(), 0);
             log.sync().unwrap();
             assert_eq!(open(left.after_kill(), tiny()).unwrap().2, history, "a kill now changes nothing");
         }
@@ -184,6 +184,118 @@ fn a_log_that_never_found_room_is_closed_as_it_was() {
         assert_eq!(open(left.after_kill(), tiny()).unwrap().2, [entry(1, 80)], "call {call}");
     }
     assert!(was_absent > 0);
+}
+
+/// Everything has aged out and not a byte is left: what goes makes room, whatever step of it is the last.
+#[test]
+fn on_a_full_disk_what_has_aged_out_makes_room_for_the_first_segment() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), tiny()).unwrap().0;
+    let mut world = World::default();
+    for time in 1..=9 {
+        world.append(&log, entry(time, 80)).unwrap();
+    }
+    world.close(log).unwrap();
+    let (files, world) = (simulated.files(), world.reborn(9));
+    let full = Config { opens_full: true, ..tiny() };
+    let mut was_taken = 0;
+    for call in 1..90 {
+        let mut world = world.clone();
+        let left = Simulated::with_files(&files);
+        left.leave_room(0);
+        left.fail_at(call, Fault::Crash);
+        if let Ok((log, _, _)) = open(left.clone(), full) {
+            assert!(log.is_absent() || left.is_dead());
+            drop(world.retire(&log, 10));
+            let appended = world.append(&log, entry(10, 80)).and_then(|_| world.append(&log, entry(11, 80)));
+            assert!(appended.is_ok() || left.is_dead(), "call {call}: {appended:?}");
+            was_taken += u32::from(appended.is_ok());
+            drop(world.sync(&log));
+            if !left.is_dead() {
+                assert_eq!(log.disk_bytes(), taken(&left));
+            }
+        }
+        let entries = open(left.after_kill(), full).unwrap().2;
+        world.judge(&entries, Died::Killed).unwrap();
+        for choice in [false, true] {
+            let entries = open(left.after_power_cut(&mut || choice), full).unwrap().2;
+            world.judge(&entries, Died::PowerCut).unwrap();
+        }
+    }
+    assert!(was_taken > 0);
+}
+
+/// There is room for two pages: enough for what must be appended before the last segment can go, and that makes room.
+#[test]
+fn on_a_full_disk_the_first_segment_is_as_small_as_one_can_be() {
+    let wide = Config { segment_bytes_min: 32_768, segment_bytes_max: 32_768, ..tiny() };
+    for (room, opens) in [(32_768, true), (8_192, true), (4_096, false)] {
+        let simulated = Simulated::new(512);
+        let log = open(simulated.clone(), wide).unwrap().0;
+        for time in 1..=20 {
+            append(&log, &entry(time, 80)).unwrap();
+        }
+        log.close().unwrap();
+        simulated.leave_room(room);
+        let opened = open(simulated.clone(), wide);
+        assert_eq!(opened.is_ok(), opens, "{room} bytes");
+        let Ok((log, _, _)) = opened else { continue };
+        if room == 8_192 {
+            assert!(append(&log, &entry(21, 500)).unwrap_err().is_retryable());
+        }
+        assert_eq!(log.retire(Timestamp::from_nanos(21)).unwrap(), usize::from(room == 8_192));
+        append(&log, &entry(21, 500)).unwrap();
+    }
+}
+
+/// A batch larger than the segment that was ready leaves that one without a frame.
+#[test]
+fn a_segment_without_a_frame_is_never_the_first() {
+    let wide = Config { segment_bytes_max: 65_536, opens_full: true, ..tiny() };
+    for (call, is_reopened) in (1..20).flat_map(|call| [(call, false), (call, true)]) {
+        let mut left = Simulated::new(512);
+        let mut log = open(left.clone(), wide).unwrap().0;
+        let mut world = World::default();
+        world.append(&log, entry(1, 80)).unwrap();
+        log.maintain().unwrap();
+        world.append(&log, entry(2, 2_000)).unwrap();
+        world.sync(&log).unwrap();
+        assert_eq!(left.files().len(), 3);
+        if is_reopened {
+            drop(log);
+            left = left.after_kill();
+            left.leave_room(0);
+            log = open(left.clone(), wide).unwrap().0;
+        }
+        left.fail_at(call, Fault::Crash);
+        drop(world.retire(&log, 2));
+        for choice in [false, true] {
+            let opened = open(left.after_power_cut(&mut || choice), wide);
+            let entries = opened.unwrap_or_else(|error| panic!("call {call}, {is_reopened}: {error}")).2;
+            world.judge(&entries, Died::PowerCut).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_close_without_a_first_segment_leaves_a_torn_tail_where_it_is() {
+    let simulated = Simulated::new(512);
+    let log = open(simulated.clone(), Config { segment_bytes_min: 16_384, ..tiny() }).unwrap().0;
+    append(&log, &entry(1, 80)).unwrap();
+    append(&log, &entry(2, 400)).unwrap();
+    drop(log);
+    let mut files = simulated.files();
+    // The body of the second frame did not get there.
+    files.values_mut().next().unwrap()[6_000] ^= 1;
+    let left = Simulated::with_files(&files);
+    left.leave_room(0);
+    let full = Config { opens_full: true, ..tiny() };
+    let (log, opening, _) = open(left.clone(), full).unwrap();
+    assert!(log.is_absent() && opening.loss.is_some());
+    let before = left.files();
+    log.close().unwrap();
+    assert!(left.files() == before, "a byte has changed");
+    assert_eq!(open(Simulated::with_files(&before), tiny()).unwrap().1.loss, opening.loss);
 }
 
 #[test]

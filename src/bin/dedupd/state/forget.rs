@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dedupd::decode::{Bad, BadReason, Content, Decoder};
-use dedupd::{Deduplicator, Durability, ManualClock, Reason, Timestamp};
+use dedupd::{Deduplicator, Durability, Error, LogError, ManualClock, OpenError, Reason, Timestamp};
 use serde::Serialize;
 
 use crate::args::{ForgetArgs, ReportFormat};
@@ -38,7 +38,8 @@ struct BadReasons {
 }
 
 struct Forgetter {
-    dedup: Deduplicator,
+    /// None where there is no log yet, and so nothing to forget.
+    dedup: Option<Deduplicator>,
     decoder: Decoder,
     log: Log,
     report: Report,
@@ -58,7 +59,7 @@ pub fn forget(args: &ForgetArgs, log: Log) -> Result<Exit, Failure> {
     });
     // Also after a failure: what was forgotten before it is on disk when this returns, and told.
     let Forgetter { dedup, report, .. } = forgetter;
-    let closed = dedup.close().map_err(|error| state_dir::failure(&error));
+    let closed = dedup.map_or(Ok(()), |dedup| dedup.close().map_err(|error| failure(&error)));
     let told = closed.and_then(|()| report.print(args.report));
     read.and(told)
 }
@@ -73,9 +74,11 @@ pub fn forget(args: &ForgetArgs, log: Log) -> Result<Exit, Failure> {
 /// that time. Where events bring their own times the present could be years ahead, and would make all others late.
 ///
 /// Durability is none, as only what is forgotten is to be written; the close has it on disk.
-fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Deduplicator, Failure> {
-    // An open would make a state where there is none.
+fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Option<Deduplicator>, Failure> {
+    // An open would make a state where there is none, and a log of times that nobody has chosen yet.
     super::secret(&args.dir, &args.ids, reading)?;
+    let event_time = dedupd::state::is_in_event_time(&args.dir).map_err(|error| super::failure(&error))?;
+    let Some(event_time) = event_time else { return Ok(None) };
     let builder = Deduplicator::builder()
         .window(Duration::MAX)
         .clock(ManualClock::starting_at(Timestamp::MIN))
@@ -84,10 +87,19 @@ fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Deduplicator, 
         .hash(args.ids.hash.into())
         .id_paths(reading.keys.to_string())
         .lock_timeout(args.lock_timeout);
-    let event_time = dedupd::state::is_in_event_time(&args.dir).map_err(|error| super::failure(&error))?;
     let builder = if event_time { builder.lateness(Duration::MAX) } else { builder };
     let builder = recovery::show(builder, &args.dir, false, log.quiet);
-    builder.open(&args.dir).map_err(|error| state_dir::failure(&error))
+    builder.open(&args.dir).map(Some).map_err(|error| failure(&error))
+}
+
+/// As for the filter, but for a segment that cannot be made: that is what is to be written here.
+fn failure(error: &Error) -> Failure {
+    let failure = state_dir::failure(error);
+    match error {
+        Error::Open(OpenError::Io { act: "prepare", .. })
+        | Error::Log(LogError::NoRoom { .. } | LogError::Io { .. }) => Failure { exit: Exit::CannotCreate, ..failure },
+        _ => failure,
+    }
 }
 
 impl Forgetter {
@@ -114,7 +126,8 @@ impl Forgetter {
     }
 
     fn id(&mut self, id: &[u8]) -> Result<(), Failure> {
-        let was_known = self.dedup.forget(id).map_err(|error| state_dir::failure(&error))?;
+        let forget = |dedup: &Deduplicator| dedup.forget(id).map_err(|error| failure(&error));
+        let was_known = self.dedup.as_ref().map_or(Ok(false), forget)?;
         self.report.read += 1;
         self.report.forgotten += u64::from(was_known);
         self.report.not_known += u64::from(!was_known);

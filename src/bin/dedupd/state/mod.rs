@@ -55,12 +55,14 @@ pub fn secret(dir: &Path, ids: &IdArgs, reading: &Reading) -> Result<Secret, Fai
     })
 }
 
-/// Refuses a state whose times are not the ones that are asked about: the events' own, or the clock's.
+/// Refuses a state whose times are not the ones that are asked about: the events' own, or the clock's. One without a log has
+/// none yet.
 pub fn check_time(dir: &Path, event_time: bool) -> Result<(), Failure> {
     let advice = match dedupd::state::is_in_event_time(dir).map_err(|error| failure(&error))? {
-        is_so if is_so == event_time => return Ok(()),
-        true => "was made with --time-field: give the same one",
-        false => "was made without --time-field: leave it out",
+        None => return Ok(()),
+        Some(is_so) if is_so == event_time => return Ok(()),
+        Some(true) => "was made with --time-field: give the same one",
+        Some(false) => "was made without --time-field: leave it out",
     };
     let message = format!("{} {advice}, or name another directory", dir.display());
     Err(Failure::new(Exit::OtherState, "state_of_other_configuration", message))

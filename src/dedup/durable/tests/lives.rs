@@ -122,7 +122,15 @@ impl Lives {
         // Smaller arenas, and one thread that replays: that is faster.
         let builder = if self.below(8) > 0 { builder.max_memory(4 << 20) } else { builder };
         let builder = builder.open_full(self.below(2) == 0);
-        let dedup = builder.open_on(Arc::new(self.simulated.clone()), tiny)?;
+        let opened = builder.open_on(Arc::new(self.simulated.clone()), tiny);
+        if self.simulated.may_lack_room() {
+            // An open that finds none ends what has aged out, also when it fails in the end.
+            let rules = self.world.rules;
+            self.world.rules.window = crate::time::nanos(window);
+            self.world.retires(self.now() - crate::time::nanos(window), false);
+            self.world.rules = rules;
+        }
+        let dedup = opened?;
         self.world.rules = Rules {
             window: crate::time::nanos(window),
             slack: crate::time::nanos(dedup.slack()),
@@ -138,6 +146,9 @@ impl Lives {
         if self.below(3) > 0 {
             let (at, fault) = (1 + self.below(120), self.fault());
             self.simulated.fail_at(at, fault);
+        }
+        if self.below(4) == 0 {
+            self.simulated.leave_room(4_096 * self.random.below(8));
         }
         match self.open() {
             Err(Error::Open(OpenError::Io { .. })) => {}
@@ -194,6 +205,7 @@ impl Lives {
             true => simulated.after_kill(),
             false => simulated.after_power_cut(&mut || random.below(2) == 0),
         };
+        next.heal();
         self.simulated = next;
         self.world.dies(is_harmless);
     }

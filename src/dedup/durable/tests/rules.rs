@@ -387,3 +387,36 @@ fn where_answers_go_on_a_repeat_that_cannot_be_recorded_is_a_duplicate_and_count
     assert_eq!(dedup.reserve_batch(&["evt_1"]).unwrap().verdicts(), [ReserveVerdict::Duplicate]);
     assert_eq!(dedup.stats().unlogged, before + 1);
 }
+
+/// With positions, of which one stands in the oldest segment: an open that fails waits for room that it can make itself.
+#[test]
+fn a_start_on_a_full_disk_ends_what_has_aged_out() {
+    for (room, opens_full) in [(0, false), (0, true), (8_192, false), (8_192, true)] {
+        let (clock, simulated) = (ManualClock::starting_at(at(0)), Simulated::new(512));
+        let dedup = open(builder(&clock), &simulated);
+        let ids: Vec<_> = (0..4_000_u64).map(u64::to_le_bytes).collect();
+        let mut progress = Progress::new();
+        for (n, ids) in ids.chunks(400).enumerate() {
+            if n == 0 && room > 0 || n == 5 {
+                progress.set_source(n.to_string(), "1");
+                dedup.record_progress(&progress).unwrap();
+            }
+            dedup.observe_batch(ids, &mut Vec::new());
+        }
+        dedup.close().unwrap();
+        clock.advance(Duration::from_secs(100));
+        simulated.leave_room(room);
+        let opened = builder(&clock).open_full(opens_full).open_on(Arc::new(simulated.clone()), tiny);
+        let dedup = opened.unwrap_or_else(|error| panic!("{room} bytes: {error}"));
+        assert_eq!(dedup.try_observe("later"), Ok(Verdict::FirstSeen), "{room} bytes");
+        for n in 0..5 {
+            dedup.maintain(Duration::from_secs(1));
+            assert_eq!(dedup.try_observe(format!("later {n}")), Ok(Verdict::FirstSeen));
+        }
+        assert!(flush(&dedup));
+        dedup.close().unwrap();
+        let dedup = open(builder(&clock), &simulated.after_kill());
+        assert_eq!(dedup.progress(), progress);
+        assert!(dedup.contains("later") && dedup.contains("later 4"));
+    }
+}
