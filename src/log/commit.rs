@@ -206,7 +206,7 @@ impl Waiter {
 
 const GATHER_MAX: Duration = Duration::from_millis(2);
 
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 impl Commit {
     /// As if so many had taken part in the last round.
     pub(super) fn expect(&self, expected: usize) {

@@ -105,7 +105,6 @@ impl Simulated {
     }
 
     /// Leaves room for so many bytes more than the files take now.
-    #[cfg(not(loom))]
     pub(crate) fn leave_room(&self, bytes: u64) {
         let mut state = self.state();
         state.bytes_max = Some(state.taken("") + bytes);
@@ -124,7 +123,6 @@ impl Simulated {
     }
 
     /// Whether the process has died in one of its calls.
-    #[cfg(not(loom))]
     pub(crate) fn is_dead(&self) -> bool {
         self.state().is_dead
     }
