@@ -385,8 +385,8 @@ impl Keeper {
         self.durability == Durability::PowerLoss
     }
 
-    /// Waits until everything is on disk. Where a failed sync leaves that in doubt, and nobody is refused for it, what was appended
-    /// counts as missing: see [`Keeper::unlogged`].
+    /// Waits until everything is on disk. Where a failed sync leaves that in doubt, and nobody is refused for it, what was
+    /// appended counts as missing: see [`Keeper::unlogged`].
     fn wait_for_all(&self) -> Result<(), LogError> {
         let result = self.log.sync();
         if result.is_err() {

@@ -149,12 +149,13 @@ impl Room {
     /// Has recorded what repeats have gathered, as far as there is room or it is waited for. Who closes the state is told the
     /// rest.
     pub fn record_gathered(&mut self, dedup: &Deduplicator) {
-        while matches!(dedup.sync(), Err(Error::Log(LogError::NoRoom { .. }))) {
-            if !self.wait(STATE) {
-                return;
+        loop {
+            match dedup.sync() {
+                Ok(()) => return self.found(STATE),
+                Err(Error::Log(LogError::NoRoom { .. })) if self.wait(STATE) => {}
+                Err(_) => return,
             }
         }
-        self.found(STATE);
     }
 
     fn is_stopping(&self) -> bool {
