@@ -197,7 +197,8 @@ impl Builder {
 
     /// Whether a state is opened also when its disk has no room for a first record, and nothing in it has aged out that
     /// would make some. It is not by default. One that is opened so knows what it knew; to record anything fails as on any
-    /// full disk, until there is room: see [`Builder::on_log_failure`]. The directory itself and the secret of a new state need room all the same.
+    /// full disk, until there is room: see [`Builder::on_log_failure`]. The directory itself and the secret of a new state need
+    /// room all the same.
     pub fn open_full(mut self, open_full: bool) -> Self {
         self.open_full = open_full;
         self
