@@ -51,9 +51,9 @@ pub use dedup::{
     BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnCorrupt, OnLogFailure,
     OpenError, Position, Progress, Recovery, RecoveryProgress, Reservation, Stats, WhenFull,
 };
-pub use event::{Event, Fingerprint, IdHash, Reason, ReserveVerdict, Secret, Unjudged, Verdict};
+pub use event::{Event, Fingerprint, IdHash, OwnedEvent, Reason, ReserveVerdict, Secret, Source, Unjudged, Verdict};
 pub use log::survive_sigbus;
-pub use sink::{NdjsonSink, Sink, SinkError};
+pub use sink::{FailureClass, Guarantees, NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use window::HashRing;
 

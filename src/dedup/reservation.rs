@@ -13,6 +13,19 @@ use std::sync::Arc;
 /// whoever asks next is told [`ReserveVerdict::FirstSeen`].
 ///
 /// Pending ids neither expire nor are evicted: a reservation that is leaked holds its ids as long as the set lives.
+///
+/// ```
+/// use dedupd::Deduplicator;
+///
+/// let dedup = Deduplicator::builder().build()?;
+/// let mut reserved = dedup.reserve_batch(&["evt_1", "evt_2"])?;
+/// let failed = dedup.fingerprint("evt_2");
+/// let undelivered = reserved.split(|id| id == failed);
+/// reserved.commit()?;
+/// drop(undelivered);
+/// assert!(dedup.contains("evt_1") && !dedup.contains("evt_2"));
+/// # Ok::<(), dedupd::Error>(())
+/// ```
 #[must_use = "dropping a reservation releases its ids"]
 pub struct Reservation {
     inner: Arc<Inner>,
@@ -89,6 +102,51 @@ impl Reservation {
         }
         self.pending.clear();
         Ok(())
+    }
+
+    /// Takes over what `other` holds, so that both are committed as one, all or nothing. The verdicts of `other` are
+    /// dropped.
+    ///
+    /// # Errors
+    /// `other`, when both are not of one set, or only one of them has times.
+    pub fn join(&mut self, mut other: Self) -> Result<(), Self> {
+        if !Arc::ptr_eq(&self.inner, &other.inner) || self.times.is_some() != other.times.is_some() {
+            return Err(other);
+        }
+        self.pending.append(&mut other.pending);
+        if let (Some(times), Some(others)) = (&mut self.times, &mut other.times) {
+            times.append(others);
+        }
+        self.latest = self.latest.max(other.latest);
+        Ok(())
+    }
+
+    /// Takes out the reserved ids that `wanted` chooses: they are a reservation of their own from now on, without verdicts.
+    /// Those that stay keep their order.
+    pub fn split(&mut self, mut wanted: impl FnMut(Fingerprint) -> bool) -> Self {
+        let mut other = Self {
+            inner: Arc::clone(&self.inner),
+            verdicts: Vec::new(),
+            pending: Vec::new(),
+            times: self.times.as_ref().map(|_| Vec::new()),
+            latest: self.latest,
+        };
+        let chosen: Vec<bool> = self.pending.iter().map(|fingerprint| wanted(*fingerprint)).collect();
+        let mut keep = chosen.iter();
+        other.pending.extend(self.pending.extract_if(.., |_| keep.next().is_some_and(|chosen| *chosen)));
+        if let (Some(times), Some(others)) = (&mut self.times, &mut other.times) {
+            let mut keep = chosen.iter();
+            others.extend(times.extract_if(.., |_| keep.next().is_some_and(|chosen| *chosen)));
+            // Neither may settle a time that only the other's events have reached.
+            (self.latest, other.latest) = (times.iter().max().copied(), others.iter().max().copied());
+        }
+        other
+    }
+
+    /// How many ids are reserved here and not committed.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// Marks what is reserved, in memory.

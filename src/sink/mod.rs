@@ -1,95 +1,101 @@
 //! Where first-seen events go.
 //!
-//! A [`Sink`] is told what to deliver and says how far it got. It decides nothing: which event goes out, whether a
-//! failure is worth another attempt and when an ID counts as seen are its caller's part, so that a sink stays a few
-//! lines long and can be anything that takes bytes.
-//!
-//! [`NdjsonSink`] is the local one: lines on a descriptor.
+//! A [`Sink`] is told what to deliver and says for each event that it could not deliver what kind of failure that was. It
+//! decides nothing else: whether a failure is worth another attempt, when, and when an ID counts as seen are its caller's
+//! part, so that a sink stays a few lines long and can be anything that takes bytes.
 
+mod error;
+mod guarantees;
 mod ndjson;
+
+use std::borrow::Cow;
 
 use crate::event::Event;
 
-pub use ndjson::NdjsonSink;
+pub use error::{FailureClass, SinkError};
+pub use guarantees::{Durable, Guarantees, Idempotency, Order};
+pub use ndjson::{NdjsonSink, WriteError};
 
 /// Where first-seen events go.
 ///
-/// Called from one worker at a time, with no lock held. May block; never sleeps to retry: that is the caller's part.
+/// Called from one worker at a time, with no lock held. May block; never sleeps to retry: that is the pipeline's part.
 pub trait Sink: Send {
     /// Delivers `batch` in order.
     ///
     /// # Errors
-    /// [`SinkError`] says how far the delivery got. What was delivered stays delivered.
+    /// [`SinkError`] names each event that was not delivered, by index, with its class of failure. What it does not name was
+    /// delivered. An event whose fate is not known (a call that timed out) is [`FailureClass::Transient`]: it is tried again
+    /// under the same ID.
     fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError>;
 
-    /// Makes everything delivered so far durable. Called at each commit and at the end of a drain.
+    /// Makes everything delivered so far durable. Called at each commit that is to survive a power cut, and at the end of a
+    /// drain.
     ///
     /// # Errors
-    /// As [`Sink::deliver`].
+    /// Nothing delivered since the last success may be counted on.
     fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// What this sink promises; see [`Guarantees`] for what follows from it. The default is the least: nothing.
+    fn guarantees(&self) -> Guarantees {
+        Guarantees::default()
+    }
+
+    /// The name under which [`Sink::position`] is kept, the same after a restart.
+    fn name(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(b"sink")
+    }
+
+    /// How far this sink was written, for a sink that can be cut back: what [`Sink::resume`] of a later process is given
+    /// when the commit that this went into was the last. The default is that it cannot.
+    ///
+    /// # Errors
+    /// It cannot be told now.
+    fn position(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
+        Ok(None)
+    }
+
+    /// Takes back everything behind `position`, the last that was committed; `None` when none ever was. Called once,
+    /// before the first delivery, when there is a state.
+    ///
+    /// # Errors
+    /// The target is not what it was at that position, and nothing was changed.
+    fn resume(&mut self, position: Option<&[u8]>) -> Result<(), SinkError> {
+        let _ = position;
         Ok(())
     }
 }
 
-impl<S: Sink + ?Sized> Sink for &mut S {
-    fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError> {
-        (**self).deliver(batch)
-    }
+/// A sink is passed on as a reference or a box.
+macro_rules! passes_on {
+    ($($target:ty),*) => {$(
+        impl<S: Sink + ?Sized> Sink for $target {
+            fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError> {
+                (**self).deliver(batch)
+            }
 
-    fn flush(&mut self) -> Result<(), SinkError> {
-        (**self).flush()
-    }
-}
+            fn flush(&mut self) -> Result<(), SinkError> {
+                (**self).flush()
+            }
 
-impl<S: Sink + ?Sized> Sink for Box<S> {
-    fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError> {
-        (**self).deliver(batch)
-    }
+            fn guarantees(&self) -> Guarantees {
+                (**self).guarantees()
+            }
 
-    fn flush(&mut self) -> Result<(), SinkError> {
-        (**self).flush()
-    }
-}
+            fn name(&self) -> Cow<'_, [u8]> {
+                (**self).name()
+            }
 
-/// A delivery that failed part of the way.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SinkError {
-    /// The bytes could not all be written.
-    #[error("{} events and {bytes} bytes were delivered, then writing failed", .events)]
-    Io {
-        /// Events of the batch that were delivered whole, from its start.
-        events: usize,
-        /// Bytes of the batch that were delivered, from its start; more than those of `events` when a line was cut.
-        bytes: u64,
-        /// Why the rest was not.
-        #[source]
-        source: std::io::Error,
-    },
-}
+            fn position(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
+                (**self).position()
+            }
 
-impl SinkError {
-    /// Events of the batch that were delivered whole, from its start.
-    #[must_use]
-    pub fn delivered(&self) -> usize {
-        match self {
-            Self::Io { events, .. } => *events,
+            fn resume(&mut self, position: Option<&[u8]>) -> Result<(), SinkError> {
+                (**self).resume(position)
+            }
         }
-    }
-
-    /// The stable name of this error.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Io { .. } => "sink_io",
-        }
-    }
-
-    /// Whether the same delivery may succeed later.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-        }
-    }
+    )*};
 }
+
+passes_on!(&mut S, Box<S>);

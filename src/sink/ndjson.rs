@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use super::{Sink, SinkError};
+use super::{Durable, FailureClass, Guarantees, Idempotency, Order, Sink, SinkError};
 use crate::event::Event;
 
 /// Writes each payload as one line to standard output or a file.
@@ -33,7 +33,8 @@ use crate::event::Event;
 /// ```
 #[derive(Debug)]
 pub struct NdjsonSink {
-    target: File,
+    /// Or why there is none, as the system's error number.
+    target: Result<File, i32>,
     /// The last byte that is out is not a newline.
     mid_line: bool,
     newlines_added: u64,
@@ -42,10 +43,16 @@ pub struct NdjsonSink {
 impl NdjsonSink {
     /// Standard output: descriptor 1 itself, so that its offset, its flags and what it is stay as they were inherited.
     ///
-    /// # Errors
-    /// When descriptor 1 is closed, or no more descriptors can be had.
-    pub fn stdout() -> io::Result<Self> {
-        Ok(Self::from(io::stdout().as_fd().try_clone_to_owned()?))
+    /// When it is closed, or no more descriptors can be had, each delivery says so.
+    #[must_use]
+    pub fn stdout() -> Self {
+        match io::stdout().as_fd().try_clone_to_owned() {
+            Ok(descriptor) => Self::from(descriptor),
+            Err(error) => {
+                let number = error.raw_os_error().unwrap_or(libc::EBADF);
+                Self { target: Err(number), mid_line: false, newlines_added: 0 }
+            }
+        }
     }
 
     /// The file at `path`, from its end on; made when it does not exist.
@@ -74,17 +81,17 @@ impl NdjsonSink {
     /// lines; the last line may lack its newline.
     ///
     /// # Errors
-    /// [`SinkError::Io`] whose `events` counts the runs that are out whole.
+    /// [`WriteError`] whose `runs` counts those that are out whole.
     ///
     /// # Panics
     /// When a run does not lie in `buffer`, as slicing does.
-    pub fn write_lines(&mut self, buffer: &[u8], runs: &[Range<usize>]) -> Result<(), SinkError> {
+    pub fn write_lines(&mut self, buffer: &[u8], runs: &[Range<usize>]) -> Result<(), WriteError> {
         if runs.iter().all(|run| run.is_empty()) {
             return Ok(());
         }
         self.end_line()?;
-        self.write(&mut runs.iter().map(|run| &buffer[run.clone()])).map_err(|(bytes, source)| SinkError::Io {
-            events: whole(runs.iter().map(Range::len), bytes),
+        self.write(&mut runs.iter().map(|run| &buffer[run.clone()])).map_err(|(bytes, source)| WriteError {
+            runs: whole(runs.iter().map(Range::len), bytes),
             bytes,
             source,
         })
@@ -94,25 +101,25 @@ impl NdjsonSink {
     ///
     /// # Errors
     /// As [`NdjsonSink::write_lines`].
-    pub fn write_part(&mut self, part: &[u8]) -> Result<(), SinkError> {
-        self.write(&mut [part].into_iter()).map_err(|(bytes, source)| SinkError::Io { events: 0, bytes, source })
+    pub fn write_part(&mut self, part: &[u8]) -> Result<(), WriteError> {
+        self.write(&mut [part].into_iter()).map_err(|(bytes, source)| WriteError { runs: 0, bytes, source })
     }
 
     /// Writes the newline that is missing at the end of what is out, if one is.
     ///
     /// # Errors
     /// As [`NdjsonSink::write_lines`].
-    pub fn end_line(&mut self) -> Result<(), SinkError> {
+    pub fn end_line(&mut self) -> Result<(), WriteError> {
         if self.mid_line {
             let newline: &[u8] = b"\n";
-            self.write(&mut [newline].into_iter()).map_err(|(_, source)| SinkError::Io {
-                events: 0,
-                bytes: 0,
-                source,
-            })?;
+            self.write(&mut [newline].into_iter()).map_err(|(_, source)| WriteError { runs: 0, bytes: 0, source })?;
             self.newlines_added += 1;
         }
         Ok(())
+    }
+
+    fn target(&self) -> io::Result<&File> {
+        self.target.as_ref().map_err(|number| io::Error::from_raw_os_error(*number))
     }
 
     /// Writes all of `pieces`, or says how many of their bytes are out.
@@ -135,7 +142,7 @@ impl NdjsonSink {
     fn write_slices(&mut self, mut slices: &mut [IoSlice<'_>], out: &mut u64) -> io::Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
-            match self.target.write_vectored(slices) {
+            match self.target()?.write_vectored(slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     *out += bytes as u64;
@@ -143,7 +150,7 @@ impl NdjsonSink {
                     IoSlice::advance_slices(&mut slices, bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(&self.target)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(self.target()?)?,
                 Err(error) => return Err(error),
             }
         }
@@ -156,22 +163,57 @@ impl Sink for NdjsonSink {
         if batch.is_empty() {
             return Ok(());
         }
-        self.end_line()?;
-        self.write(&mut batch.iter().flat_map(line_pieces)).map_err(|(bytes, source)| SinkError::Io {
-            events: whole(batch.iter().map(|event| line_pieces(event).iter().map(|piece| piece.len()).sum()), bytes),
-            bytes,
-            source,
+        let written = self.end_line().map_err(|error| (0, error.source));
+        let written = written.and_then(|()| self.write(&mut batch.iter().flat_map(line_pieces)));
+        written.map_err(|(bytes, source)| {
+            let lengths = batch.iter().map(|event| line_pieces(event).iter().map(|piece| piece.len()).sum());
+            SinkError::rest(whole(lengths, bytes)..batch.len(), FailureClass::Transient).because(source)
         })
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees::new(Idempotency::None, Order::AsDelivered, Durable::AfterFlush)
     }
 
     /// Asks the kernel to put the file's bytes on its disk. A pipe, a socket or a terminal has none: nothing is done.
     fn flush(&mut self) -> Result<(), SinkError> {
-        match self.target.sync_data() {
-            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => {
-                Err(SinkError::Io { events: 0, bytes: 0, source: error })
-            }
+        match self.target().and_then(File::sync_data) {
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(SinkError::other(error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Lines that were written part of the way.
+#[derive(Debug, thiserror::Error)]
+#[error("{bytes} bytes were written, then writing failed")]
+#[non_exhaustive]
+pub struct WriteError {
+    /// How many of the runs are out whole, from the start.
+    pub runs: usize,
+    /// How many bytes are out, from the start; more than those of `runs` when a line was cut.
+    pub bytes: u64,
+    /// Why the rest is not.
+    pub source: io::Error,
+}
+
+impl WriteError {
+    /// `bytes` are out, and no whole run that anybody should count on.
+    #[must_use]
+    pub fn new(bytes: u64, source: io::Error) -> Self {
+        Self { runs: 0, bytes, source }
+    }
+
+    /// The stable name of this error.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        "sink_io"
+    }
+
+    /// Whether the same may be written later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.source.kind() == io::ErrorKind::StorageFull
     }
 }
 
@@ -180,7 +222,7 @@ impl From<OwnedFd> for NdjsonSink {
         let target = File::from(descriptor);
         enlarge_pipe(&target);
         let mid_line = ends_mid_line(&target).unwrap_or(false);
-        Self { target, mid_line, newlines_added: 0 }
+        Self { target: Ok(target), mid_line, newlines_added: 0 }
     }
 }
 
@@ -339,7 +381,7 @@ mod tests {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut sink = NdjsonSink::from(OwnedFd::from(full));
         let error = sink.deliver(&[Event::new("a", "one")]).unwrap_err();
-        assert_eq!((error.delivered(), error.is_retryable()), (0, true));
+        assert_eq!(error.failures(), [(0, FailureClass::Transient)]);
         assert_eq!(whole([4, 4, 4].into_iter(), 7), 1);
         assert_eq!(whole([4, 4, 4].into_iter(), 8), 2);
     }
@@ -348,7 +390,7 @@ mod tests {
     fn a_full_pipe_that_does_not_block_is_waited_for() {
         let (mut reader, mut sink) = pipe();
         // SAFETY: the descriptor is open, and the flag is a plain number.
-        unsafe { libc::fcntl(sink.target.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        unsafe { libc::fcntl(sink.target().unwrap().as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         let line = [vec![b'x'; 1 << 16], b"\n".to_vec()].concat();
         let expected = line.len() * 40;
         let reading = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());

@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dedupd::{NdjsonSink, Progress, SinkError};
+use dedupd::Progress;
+use dedupd::sink::{NdjsonSink, WriteError};
 
 use super::room::{Room, is_full};
 use super::track::{Track, sync_new};
@@ -94,14 +95,14 @@ impl Output {
 
     /// Writes the lines of `buffer` that stand at `runs`. When that fails, no half line stays in a regular file, and
     /// the error tells of whole lines.
-    pub fn write_lines(&mut self, buffer: &[u8], runs: &[Range<usize>], room: &mut Room) -> Result<(), SinkError> {
+    pub fn write_lines(&mut self, buffer: &[u8], runs: &[Range<usize>], room: &mut Room) -> Result<(), WriteError> {
         match self.try_lines(buffer, runs) {
             Ok(()) => Ok(()),
             Err(error) => self.go_on(error, buffer, runs, room),
         }
     }
 
-    fn try_lines(&mut self, buffer: &[u8], runs: &[Range<usize>]) -> Result<(), SinkError> {
+    fn try_lines(&mut self, buffer: &[u8], runs: &[Range<usize>]) -> Result<(), WriteError> {
         if runs.is_empty() {
             return Ok(());
         }
@@ -121,14 +122,14 @@ impl Output {
     #[cold]
     fn go_on(
         &mut self,
-        mut error: SinkError,
+        mut error: WriteError,
         buffer: &[u8],
         runs: &[Range<usize>],
         room: &mut Room,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), WriteError> {
         let (mut rest, mut bytes_out) = (runs.to_vec(), 0);
         loop {
-            let SinkError::Io { bytes, source, .. } = error else { return Err(error) };
+            let WriteError { bytes, source, .. } = error;
             let whole = if self.is_regular() { whole_lines(buffer, &rest, bytes) } else { bytes };
             if bytes > whole {
                 self.cut(bytes - whole);
@@ -140,7 +141,7 @@ impl Output {
             bytes_out += whole;
             rest = left;
             if !self.is_regular() || !is_full(&source) || !room.wait(&self.name()) {
-                return Err(SinkError::Io { events: 0, bytes: bytes_out, source });
+                return Err(WriteError::new(bytes_out, source));
             }
             match self.try_lines(buffer, &rest) {
                 Ok(()) => break,
@@ -152,7 +153,7 @@ impl Output {
     }
 
     /// Writes the next part of a line that comes in parts. When that fails, none of it stays in a regular file.
-    pub fn write_part(&mut self, mut part: &[u8], first: bool, room: &mut Room) -> Result<(), SinkError> {
+    pub fn write_part(&mut self, mut part: &[u8], first: bool, room: &mut Room) -> Result<(), WriteError> {
         self.writes += 1;
         let newlines = self.sink.newlines_added();
         let mut begun = if first { self.sink.end_line() } else { Ok(()) };
@@ -166,10 +167,7 @@ impl Output {
             let written = begun.and_then(|()| self.sink.write_part(part));
             let (bytes, error) = match written {
                 Ok(()) => (part.len(), None),
-                Err(SinkError::Io { bytes, source, .. }) => {
-                    (usize::try_from(bytes).unwrap_or(part.len()), Some(source))
-                }
-                Err(error) => return Err(error),
+                Err(WriteError { bytes, source, .. }) => (usize::try_from(bytes).unwrap_or(part.len()), Some(source)),
             };
             if let Some(track) = &mut self.track {
                 track.runs(part, std::slice::from_ref(&(0..bytes)));
@@ -179,7 +177,7 @@ impl Output {
             if self.file.is_none() || !is_full(&source) || !room.wait(&self.name()) {
                 let end = self.end().unwrap_or(0);
                 self.cut(end.saturating_sub(self.part_start));
-                return Err(SinkError::Io { events: 0, bytes: 0, source });
+                return Err(WriteError::new(0, source));
             }
             begun = Ok(());
         }

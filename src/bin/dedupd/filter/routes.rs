@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use dedupd::{ReserveVerdict, SinkError};
+use dedupd::ReserveVerdict;
+use dedupd::sink::WriteError;
 
 use super::chunk::Chunk;
 use super::fate::{Batch, Fate, Target};
@@ -46,12 +47,9 @@ pub fn lines_out<'c>(
     verdicts: &'c [ReserveVerdict],
     policy: Policy,
     target: Target,
-    error: &SinkError,
+    error: &WriteError,
 ) -> impl Iterator<Item = Fate> + use<'c> {
-    let mut left = match error {
-        SinkError::Io { bytes, .. } => *bytes,
-        _ => 0,
-    };
+    let mut left = error.bytes;
     let lines = batch.fates(chunk, verdicts).filter(move |line| line.fate.target(&policy) == target);
     lines.map_while(move |line| {
         left = left.checked_sub(line.bytes.len() as u64)?;

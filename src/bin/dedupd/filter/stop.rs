@@ -1,6 +1,6 @@
 //! Why writing ends.
 
-use dedupd::SinkError;
+use dedupd::sink::WriteError;
 
 use super::output::Output;
 use crate::exit::{Exit, Failure, cause};
@@ -21,15 +21,11 @@ impl From<Failure> for Stop {
 
 impl Stop {
     /// What it means that `target` could not be written to.
-    pub fn by(target: &Output, error: SinkError) -> Self {
-        match error {
-            SinkError::Io { source, .. } if target.is_stdout() && source.kind() == std::io::ErrorKind::BrokenPipe => {
-                Self::ReaderGone
-            }
-            SinkError::Io { source, .. } => {
-                Failure::new(Exit::Io, "output", format!("cannot write {}: {}", target.name(), cause(&source))).into()
-            }
-            other => Failure::new(Exit::Io, other.code(), format!("{}: {other}", target.name())).into(),
+    pub fn by(target: &Output, error: WriteError) -> Self {
+        let source = error.source;
+        if target.is_stdout() && source.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::ReaderGone;
         }
+        Failure::new(Exit::Io, "output", format!("cannot write {}: {}", target.name(), cause(&source))).into()
     }
 }

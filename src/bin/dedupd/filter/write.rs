@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
+use dedupd::sink::WriteError;
 use dedupd::{
-    Clock, Deduplicator, Durability, Fingerprint, Progress, Reservation, ReserveVerdict, SinkError, SystemClock,
-    Timestamp, Unjudged,
+    Clock, Deduplicator, Durability, Fingerprint, Progress, Reservation, ReserveVerdict, SystemClock, Timestamp,
+    Unjudged,
 };
 
 use super::books::Books;
@@ -394,7 +395,7 @@ impl<'a> Writer<'a> {
         batch: &Batch,
         before: &Books,
         verdicts: &[ReserveVerdict],
-        error: SinkError,
+        error: WriteError,
     ) -> Stop {
         let (mut delivered, mut passed) = (before.delivered, before.passed);
         for fate in lines_out(chunk, batch, verdicts, self.config.policy, Target::Output, &error) {
