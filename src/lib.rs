@@ -40,6 +40,7 @@ pub mod decode;
 mod dedup;
 pub mod event;
 mod log;
+pub mod pipeline;
 pub mod queue;
 pub mod sink;
 pub mod state;
@@ -53,6 +54,8 @@ pub use dedup::{
 };
 pub use event::{Event, Fingerprint, IdHash, OwnedEvent, Reason, ReserveVerdict, Secret, Source, Unjudged, Verdict};
 pub use log::survive_sigbus;
+pub use pipeline::{Delivery, Pipeline, Settled};
+pub use queue::WaitStrategy;
 pub use sink::{FailureClass, Guarantees, NdjsonSink, Sink, SinkError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use window::HashRing;

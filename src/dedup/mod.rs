@@ -389,6 +389,31 @@ impl Deduplicator {
         }
     }
 
+    /// What commits survive; `None` in memory.
+    pub(crate) fn durability(&self) -> Option<Durability> {
+        self.inner.durable.as_ref().map(|durable| durable.keeper().durability())
+    }
+
+    /// Whether everything up to `position` is on disk. In memory it always is.
+    pub(crate) fn is_on_disk(&self, position: Position) -> bool {
+        self.inner.durable.as_ref().is_none_or(|durable| durable.keeper().is_on_disk(position.0))
+    }
+
+    /// The handle judges events by their own time.
+    pub(crate) fn is_in_event_time(&self) -> bool {
+        self.inner.event_time
+    }
+
+    /// The time by the handle's clock.
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Appends the fingerprints of `ids`.
+    pub(crate) fn fingerprints<I: AsRef<[u8]>>(&self, ids: &[I], fingerprints: &mut Vec<Fingerprint>) {
+        self.hasher.fingerprints(ids, fingerprints);
+    }
+
     fn check_log(&self) -> Result<(), Unjudged> {
         let has_ended = self.inner.durable.as_ref().is_some_and(|durable| durable.keeper().has_ended());
         if has_ended { Err(Unjudged::LogFailed) } else { Ok(()) }

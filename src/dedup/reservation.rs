@@ -149,6 +149,11 @@ impl Reservation {
         self.pending.len()
     }
 
+    /// What is reserved here and not committed.
+    pub(crate) fn fingerprints(&self) -> &[Fingerprint] {
+        &self.pending
+    }
+
     /// Marks what is reserved, in memory.
     fn mark(&self) {
         let clock = self.inner.clock.now().as_nanos();

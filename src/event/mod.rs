@@ -113,6 +113,21 @@ impl<'a> Event<'a> {
         self.origin.map(|(_, position)| position)
     }
 
+    /// It has nothing but an ID and a payload, and perhaps a place in a source.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.time.is_none()
+            && self.operation_id.is_none()
+            && self.correlation_id.is_none()
+            && self.trace_parent.is_none()
+    }
+
+    /// How many bytes it has, all of it.
+    pub(crate) fn bytes(&self) -> usize {
+        let others = [self.operation_id, self.correlation_id, self.trace_parent];
+        let others: usize = others.iter().flatten().map(|part| part.len()).sum();
+        self.id.len() + self.payload.len() + others
+    }
+
     /// The ID of the operation that the event stands for, when it has one.
     #[must_use]
     pub fn operation_id(&self) -> Option<&'a [u8]> {

@@ -34,10 +34,7 @@ impl OwnedEvent {
     #[must_use]
     pub fn as_event(&self) -> Event<'_> {
         let part = |index: usize| self.has[index].then(|| &self.bytes[self.range(index)]);
-        let source = part(2).map(|name| match <[u8; 8]>::try_from(name) {
-            Ok(number) if self.source_is_number => Source::from(u64::from_be_bytes(number)),
-            _ => Source::from(name),
-        });
+        let source = part(2).map(|name| Source::named(name, self.source_is_number));
         Event {
             id: &self.bytes[self.range(0)],
             payload: &self.bytes[self.range(1)],

@@ -1,20 +1,23 @@
 //! [`Source`]: the name of a place that events come from.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// The name of a place that events come from: a topic and partition, a file, a shard. The caller's bytes, or a number.
 ///
 /// Borrowed: made from a `&str`, bytes or a `u64` without a copy.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// Two are equal when their bytes are.
+#[derive(Clone, Copy)]
 pub struct Source<'a>(Name<'a>);
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 enum Name<'a> {
     Number([u8; 8]),
     Bytes(&'a [u8]),
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     /// The bytes that name it: those it was made from; a number as 8 bytes, big-endian.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -24,8 +27,29 @@ impl Source<'_> {
         }
     }
 
-    pub(super) fn is_number(&self) -> bool {
+    pub(crate) fn named(name: &'a [u8], is_number: bool) -> Self {
+        match name.try_into() {
+            Ok(number) if is_number => Self(Name::Number(number)),
+            _ => Self(Name::Bytes(name)),
+        }
+    }
+
+    pub(crate) fn is_number(&self) -> bool {
         matches!(self.0, Name::Number(_))
+    }
+}
+
+impl PartialEq for Source<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Source<'_> {}
+
+impl Hash for Source<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 

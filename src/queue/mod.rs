@@ -14,7 +14,12 @@
 
 mod bounded;
 mod handoff;
+mod intake;
 mod parking;
 mod ring;
+mod tray;
+mod wait;
 
 pub use handoff::{Emit, Fill, Handoff, Transform, Work};
+pub(crate) use intake::{Feeder, Intake, Outlet, Parcel, Refusal};
+pub use wait::WaitStrategy;

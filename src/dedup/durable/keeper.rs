@@ -298,6 +298,16 @@ impl Keeper {
         Ok(self.log.wait_durable(position)?)
     }
 
+    pub(in crate::dedup) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Whether everything up to `position` is on disk; or never will be, where answers go on without.
+    pub(in crate::dedup) fn is_on_disk(&self, position: Option<Position>) -> bool {
+        position.is_some_and(|position| self.log.durable() >= position)
+            || self.on_failure == OnLogFailure::Continue && self.log.is_poisoned()
+    }
+
     /// Appends what is left and syncs it. The threads have ended.
     pub(in crate::dedup) fn close(&self) -> Result<(), LogError> {
         let flushed = self.flush();

@@ -1,0 +1,133 @@
+//! [`Batch`]: events that are delivered together.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::bundle::Bundle;
+use super::settle::OnSettled;
+use super::sources::{Ledger, Origin, Sources};
+use crate::event::{Event, Fingerprint};
+use crate::queue::Parcel;
+use crate::sink::{FailureClass, Sink, SinkError};
+
+/// Bundles, and which of their events are meant.
+pub(super) struct Batch {
+    pub(super) bundles: Vec<Single>,
+    pub(super) picks: Vec<Place>,
+    /// The bundles go back to the pool.
+    pub(super) is_pooled: bool,
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) bundle: u32,
+    pub(super) event: u32,
+}
+
+impl Batch {
+    pub(super) fn event<'a>(&'a self, pick: usize, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
+        let Place { bundle, event } = self.picks[pick];
+        self.bundles[bundle as usize].item.event(event as usize, ledgers)
+    }
+
+    pub(super) fn fingerprint(&self, pick: usize) -> Fingerprint {
+        self.fingerprint_at(self.picks[pick])
+    }
+
+    pub(super) fn fingerprint_at(&self, place: Place) -> Fingerprint {
+        self.bundles[place.bundle as usize].item.fingerprint(place.event as usize)
+    }
+
+    /// Whom to tell about the event at `place`.
+    pub(super) fn ticket(&mut self, place: Place) -> (Option<Origin>, Option<OnSettled>) {
+        let (bundle, event) = (&mut self.bundles[place.bundle as usize].item, place.event as usize);
+        if bundle.has_tickets() { (bundle.origin(event), bundle.take_callback(event)) } else { (None, None) }
+    }
+
+    /// A copy of the event at `place` that stands alone, with whom to tell.
+    pub(super) fn single(&mut self, place: Place) -> Single {
+        let mut single = Bundle::new(1);
+        single.adopt(&mut self.bundles[place.bundle as usize].item, place.event as usize);
+        Box::new(Parcel::new(single))
+    }
+
+    /// A batch of events that stand alone.
+    pub(super) fn of(singles: Vec<Single>) -> Self {
+        let picks = (0..singles.len() as u32).map(|bundle| Place { bundle, event: 0 }).collect();
+        Self { bundles: singles, picks, is_pooled: false }
+    }
+}
+
+/// A bundle; mostly said of one event that stands alone. Boxed as it moves between pool, worker and desk.
+pub(super) type Single = Box<Parcel<Bundle>>;
+
+/// Which events of a batch were not delivered, by pick.
+pub(super) type Failures = Vec<(u32, FailureClass)>;
+
+/// How delivering went.
+pub(super) enum Outcome {
+    Done(Failures),
+    /// The sink panicked with this message: what it delivered is not known.
+    Panicked(String),
+}
+
+/// Hands batches to a sink.
+pub(super) struct Deliverer {
+    ledgers: Vec<Arc<Ledger>>,
+    /// Always empty; its memory is used again.
+    events: Vec<Event<'static>>,
+}
+
+impl Deliverer {
+    pub(super) fn new() -> Self {
+        Self { ledgers: Vec::new(), events: Vec::new() }
+    }
+
+    /// Delivers the chosen events of `batch`, all when `picks` is `None`.
+    pub(super) fn deliver(
+        &mut self,
+        sink: &mut dyn Sink,
+        batch: &Batch,
+        picks: Option<&[u32]>,
+        sources: &Sources,
+    ) -> Outcome {
+        if batch.bundles.iter().any(|bundle| bundle.item.has_tickets()) && self.ledgers.len() < sources.count() {
+            self.ledgers = sources.all();
+        }
+        let mut events: Vec<Event<'_>> = std::mem::take(&mut self.events);
+        match picks {
+            None => events.extend((0..batch.picks.len()).map(|pick| batch.event(pick, &self.ledgers))),
+            Some(picks) => events.extend(picks.iter().map(|pick| batch.event(*pick as usize, &self.ledgers))),
+        }
+        let delivered = catch_unwind(AssertUnwindSafe(|| sink.deliver(&events)));
+        let count = events.len();
+        events.clear();
+        // Of none there is none: only the memory is kept.
+        self.events = events.into_iter().map(|_| Event::new("", "")).collect();
+        match delivered {
+            Err(panic) => Outcome::Panicked(message(&*panic)),
+            Ok(Ok(())) => Outcome::Done(Vec::new()),
+            Ok(Err(error)) => Outcome::Done(failures(&error, count, picks)),
+        }
+    }
+}
+
+/// By pick, each once. An error that names no event is about all of them: nothing may be taken for delivered.
+fn failures(error: &SinkError, count: usize, picks: Option<&[u32]>) -> Failures {
+    let pick = |index: usize| picks.map_or(index as u32, |picks| picks[index]);
+    if error.failures().is_empty() {
+        return (0..count).map(|index| (pick(index), FailureClass::Transient)).collect();
+    }
+    let named = error.failures().iter().filter(|(index, _)| *index < count);
+    let mut failures: Failures = named.map(|(index, class)| (pick(*index), *class)).collect();
+    failures.sort_by_key(|(pick, _)| *pick);
+    failures.dedup_by_key(|(pick, _)| *pick);
+    failures
+}
+
+/// What a panic said.
+pub(super) fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

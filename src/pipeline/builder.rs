@@ -1,0 +1,270 @@
+//! [`PipelineBuilder`]: how a pipeline is put together.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crossbeam::queue::SegQueue;
+
+use super::books::{Latencies, PipelineStats};
+use super::bundle::{Bundle, EVENTS_MAX};
+use super::commit::{CommitAt, Recorder};
+use super::desk::{DEAD_LETTER, Desk, SINKS_MAX};
+use super::lane::{self, Lanes};
+use super::sources::Sources;
+use super::worker::Worker;
+use super::{Delivery, Ending, Limits, Pipeline, Shared, StartError};
+use crate::dedup::{Deduplicator, Durability};
+use crate::queue::{Intake, WaitStrategy};
+use crate::sink::{Durable, Idempotency, Sink};
+use crate::window::HashRing;
+
+/// How a pipeline is put together. Everything but the sink has a default.
+#[must_use = "nothing runs until it is started"]
+pub struct PipelineBuilder {
+    dedup: Deduplicator,
+    /// Each with one or more instances.
+    sinks: Vec<Vec<Box<dyn Sink>>>,
+    dead_letter: Option<Box<dyn Sink>>,
+    workers: usize,
+    queue_events: usize,
+    wait: WaitStrategy,
+    delivery: Option<Delivery>,
+    held_events: usize,
+    held_bytes: usize,
+}
+
+impl PipelineBuilder {
+    pub(super) fn new(dedup: Deduplicator) -> Self {
+        Self {
+            dedup,
+            sinks: Vec::new(),
+            dead_letter: None,
+            workers: 1,
+            queue_events: QUEUE_EVENTS,
+            wait: WaitStrategy::default(),
+            delivery: None,
+            held_events: HELD_EVENTS,
+            held_bytes: HELD_BYTES,
+        }
+    }
+
+    /// Adds a sink. Each one gets every first-seen event, and an ID is committed when all of them have it.
+    pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
+        self.sinks.push(vec![Box::new(sink)]);
+        self
+    }
+
+    /// Adds a sink of `concurrency` instances, at least one, made by `factory`: each gets a share of the events, all those with
+    /// one ID the same one. With as many instances as workers, and no other sink, each worker calls its own.
+    pub fn sink_with<S: Sink + 'static>(mut self, mut factory: impl FnMut() -> S, concurrency: usize) -> Self {
+        let instances = (0..concurrency.max(1)).map(|_| Box::new(factory()) as Box<dyn Sink>);
+        self.sinks.push(instances.collect());
+        self
+    }
+
+    /// Where events go that a sink will never take. Without one they are handed back by the drain.
+    pub fn dead_letter(mut self, sink: impl Sink + 'static) -> Self {
+        self.dead_letter = Some(Box::new(sink));
+        self
+    }
+
+    /// How many workers there are; 1 by default, at least 1, at most 1,024.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.clamp(1, WORKERS_MAX);
+        self
+    }
+
+    /// About how many events wait for each worker at most; 65,536 by default. What is submitted without a [`Producer`]
+    /// (super::Producer) may wait in as many as a 256th of that.
+    pub fn queue_events(mut self, events: usize) -> Self {
+        self.queue_events = events.max(1);
+        self
+    }
+
+    /// What threads do that have to wait; [`WaitStrategy::Park`] by default.
+    pub fn wait_strategy(mut self, wait: WaitStrategy) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The weakest delivery mode that will do; the strongest that can be had is used. [`Delivery::AtMostOnce`] is used only
+    /// when it is asked for.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = Some(delivery);
+        self
+    }
+
+    /// How much each worker holds of events that failed and of repeats that wait for them: 65,536 events and 64 MiB by
+    /// default. At the bound its intake waits.
+    pub fn held(mut self, events: usize, bytes: usize) -> Self {
+        (self.held_events, self.held_bytes) = (events.max(1), bytes.max(1));
+        self
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`StartError`]; no thread is left.
+    pub fn start(mut self) -> Result<Pipeline, StartError> {
+        if self.sinks.is_empty() {
+            return Err(StartError::NoSink);
+        }
+        if self.sinks.len() > SINKS_MAX {
+            return Err(StartError::TooManySinks { sinks: self.sinks.len(), sinks_max: SINKS_MAX });
+        }
+        let delivery = self.mode()?;
+        let is_exact = delivery == Delivery::ExactlyOnce;
+        let progress = self.dedup.progress();
+        let sink_name = is_exact.then(|| self.sinks[0][0].name().into_owned());
+        if let Some(name) = &sink_name {
+            self.sinks[0][0].resume(progress.sink(name)).map_err(StartError::Resume)?;
+        }
+        let settled = progress
+            .sources()
+            .filter_map(|(name, position)| Some((name, u64::from_be_bytes(position.try_into().ok()?))));
+        let sources = Sources::new(&settled.collect::<Vec<_>>());
+        let at = self.commit_at();
+        let bundles = self.queue_events.clamp(1, BUNDLES_MAX).max(BUNDLES_MIN);
+        let events_max = self.queue_events.div_ceil(bundles).clamp(1, EVENTS_MAX);
+        let pools = (0..self.workers)
+            .map(|_| Intake::new((0..bundles).map(|_| Bundle::new(events_max)), self.wait))
+            .collect::<Vec<_>>();
+        let (intakes, outlets): (Vec<_>, Vec<_>) = pools.into_iter().unzip();
+        let table = HashRing::new(0..self.workers as u64);
+        let table = table.map_or_else(Vec::new, |ring| ring.owners().iter().map(|owner| *owner as usize).collect());
+        let keeps_positions = self.dedup.durability().is_some_and(|durability| durability != Durability::None);
+        let shared = Arc::new(Shared {
+            dedup: self.dedup,
+            table,
+            intakes,
+            sources,
+            delivery,
+            limits: Limits { held_events: self.held_events, held_bytes: self.held_bytes, bundles },
+            landings: (0..self.workers).map(|_| SegQueue::new()).collect(),
+            books: (0..self.workers).map(|_| Mutex::new(PipelineStats::default())).collect(),
+            latencies: (0..self.workers).map(|_| Mutex::new(Latencies::new())).collect(),
+            is_aborted: AtomicBool::new(false),
+            ending: Mutex::new(Ending::default()),
+            ended: Condvar::new(),
+        });
+        let is_own = self.sinks.len() == 1 && self.sinks[0].len() == self.workers;
+        let mut own: Vec<Option<Box<dyn Sink>>> = (0..self.workers).map(|_| None).collect();
+        let mut lanes_of_sinks: Vec<Lanes> = Vec::new();
+        let mut lives: Vec<Life> = Vec::new();
+        if is_own {
+            own = self.sinks.remove(0).into_iter().map(Some).collect();
+        }
+        for (number, instances) in self.sinks.into_iter().enumerate() {
+            lanes_of_sinks.push(lanes(&shared, number, instances, &mut lives));
+        }
+        let dead_letter = self.dead_letter.map(|sink| lanes(&shared, DEAD_LETTER, vec![sink], &mut lives));
+        let mut desks = Vec::new();
+        let mut workers: Vec<Life> = Vec::new();
+        for (index, (outlet, sink)) in outlets.into_iter().zip(own).enumerate() {
+            let lanes = (!is_own).then(|| lanes_of_sinks.clone());
+            let recorder = Recorder::new(at, sink_name.clone(), keeps_positions);
+            let desk = Desk::new(&shared, index, lanes, dead_letter.clone(), recorder);
+            let desk = Arc::new(Mutex::new(desk));
+            desks.push(Arc::clone(&desk));
+            let worker = Worker { shared: Arc::clone(&shared), index, outlet, desk, sink, is_exact };
+            workers.push((format!("dedupd-worker-{index}"), Box::new(move || worker.run())));
+        }
+        drop((lanes_of_sinks, dead_letter));
+        let count = workers.len();
+        workers.append(&mut lives);
+        let threads = spawn(&shared, &desks, workers)?;
+        Ok(Pipeline { shared, desks, threads: Mutex::new(threads), workers: count })
+    }
+
+    /// The mode in force.
+    fn mode(&self) -> Result<Delivery, StartError> {
+        let state = self.dedup.durability().filter(|durability| *durability != Durability::None);
+        let cuts_back = self.sinks.len() == 1
+            && self.sinks[0].len() == 1
+            && self.sinks[0][0].guarantees().idempotency == Idempotency::CutBack;
+        let hindrance = match (state, self.workers) {
+            _ if !cuts_back => Some("there must be one sink, and one that can be cut back to a position"),
+            (None, _) => Some("there is no state that survives"),
+            (Some(_), 1) => None,
+            _ => Some("there is more than one worker"),
+        };
+        let given = if hindrance.is_none() { Delivery::ExactlyOnce } else { Delivery::AtLeastOnce };
+        match self.delivery {
+            Some(Delivery::AtMostOnce) => Ok(Delivery::AtMostOnce),
+            Some(asked) if asked > given => {
+                Err(StartError::Delivery { asked, given, why: hindrance.unwrap_or_default() })
+            }
+            _ => Ok(given),
+        }
+    }
+
+    /// When batches are committed: see [`CommitAt`].
+    fn commit_at(&self) -> CommitAt {
+        let needs_flush = self.sinks.iter().flatten().chain(&self.dead_letter);
+        let needs_flush =
+            needs_flush.map(|sink| sink.guarantees().durable).any(|durable| durable == Durable::AfterFlush);
+        match self.dedup.durability() {
+            Some(Durability::Interval(interval)) if needs_flush => CommitAt::Within(interval),
+            Some(Durability::PowerLoss) if needs_flush => CommitAt::Synced,
+            _ => CommitAt::Once,
+        }
+    }
+}
+
+/// A thread's name and what it does.
+type Life = (String, Box<dyn FnOnce() + Send>);
+
+/// The lanes of one sink.
+fn lanes(shared: &Arc<Shared>, number: usize, instances: Vec<Box<dyn Sink>>, lives: &mut Vec<Life>) -> Lanes {
+    let mut lanes = Lanes::new();
+    for (instance, sink) in instances.into_iter().enumerate() {
+        let (sender, jobs) = lane::channel();
+        lanes.push(sender);
+        let shared = Arc::clone(shared);
+        let name = format!("dedupd-sink-{number}-{instance}");
+        lives.push((name, Box::new(move || lane::run(&shared, number, sink, &jobs))));
+    }
+    lanes
+}
+
+/// Starts all threads, or none.
+fn spawn(shared: &Shared, desks: &[Arc<Mutex<Desk>>], lives: Vec<Life>) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let mut threads = Vec::new();
+    for (name, life) in lives {
+        match thread::Builder::new().name(name).spawn(life) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                shared.close();
+                desks.iter().for_each(|desk| super::lock(desk).let_go());
+                for thread in threads {
+                    // Nothing was accepted, so it ends at once.
+                    let _ = thread.join();
+                }
+                return Err(StartError::Thread(error));
+            }
+        }
+    }
+    Ok(threads)
+}
+
+impl fmt::Debug for PipelineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineBuilder")
+            .field("sinks", &self.sinks.len())
+            .field("workers", &self.workers)
+            .field("queue_events", &self.queue_events)
+            .field("wait", &self.wait)
+            .field("delivery", &self.delivery)
+            .finish_non_exhaustive()
+    }
+}
+
+const QUEUE_EVENTS: usize = 1 << 16;
+const BUNDLES_MAX: usize = 256;
+/// One to fill while another is worked on.
+const BUNDLES_MIN: usize = 2;
+const HELD_EVENTS: usize = 1 << 16;
+const HELD_BYTES: usize = 64 << 20;
+const WORKERS_MAX: usize = 1_024;

@@ -1,0 +1,269 @@
+//! Committing what is out.
+//!
+//! A batch's ids are marked once every sink has its events, in the order in which the batches landed. What a sink holds only
+//! in memory or in the page cache has to be on disk before a frame that will survive a power cut says that it was delivered: an
+//! ID whose event is gone would be an event lost. So with such a sink each commit is preceded by a flush, at
+//! [`Durability::PowerLoss`] one for each batch, at [`Durability::Interval`] one for all that landed within the interval.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::batch::{Batch, Place};
+use super::desk::{Desk, Stop};
+use super::lane::flush;
+use super::settle::{Settled, Tellings};
+use crate::dedup::{Durability, Error, Progress, Reservation};
+use crate::sink::Sink;
+
+/// When a batch that is out is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommitAt {
+    /// At once.
+    Once,
+    /// At once, after a flush of the sinks.
+    Synced,
+    /// Together with others, so long after the first of them, after a flush of the sinks.
+    Within(Duration),
+}
+
+/// A batch that every sink has, but for what failed.
+pub(super) struct Out {
+    pub(super) reservation: Option<Reservation>,
+    pub(super) batch: Batch,
+    /// Picks that are held.
+    pub(super) failed: HashSet<u32>,
+    pub(super) repeats: Vec<Place>,
+    pub(super) tellings: Tellings,
+    /// How many first-seen events it holds.
+    pub(super) firsts: u64,
+    pub(super) settled: Settled,
+    /// Where the sink stands behind it.
+    pub(super) position: Option<Vec<u8>>,
+}
+
+/// Records ids and how far sources and the sink are.
+pub(super) struct Recorder {
+    pub(super) at: CommitAt,
+    /// The name of the sink whose positions are kept.
+    sink: Option<Vec<u8>>,
+    /// There is a state that keeps positions.
+    keeps_positions: bool,
+    /// By ledger, as recorded last.
+    recorded: Vec<Option<u64>>,
+    /// When the positions of sources are looked at again.
+    next_look: Option<Instant>,
+    /// When the first that is out has waited long enough.
+    due: Option<Instant>,
+    /// A flush is under way.
+    is_flushing: bool,
+    /// So many outs are flushed.
+    flushed: usize,
+}
+
+impl Recorder {
+    pub(super) fn new(at: CommitAt, sink: Option<Vec<u8>>, keeps_positions: bool) -> Self {
+        Self {
+            at,
+            sink,
+            keeps_positions,
+            recorded: Vec::new(),
+            next_look: None,
+            due: None,
+            is_flushing: false,
+            flushed: 0,
+        }
+    }
+
+    pub(super) fn flushed(&mut self, outs: usize) {
+        (self.is_flushing, self.flushed) = (false, outs);
+    }
+
+    /// Marks `reservation`, with positions. Waits for room in the log.
+    pub(super) fn record(
+        &mut self,
+        shared: &Shared,
+        reservation: &mut Reservation,
+        position: Option<&[u8]>,
+    ) -> Result<(), Stop> {
+        let progress = self.progress(shared, position, false);
+        until_room(shared, || reservation.try_commit(&progress))
+    }
+
+    /// Records positions alone.
+    pub(super) fn record_positions(&mut self, shared: &Shared, position: Option<&[u8]>) -> Result<(), Stop> {
+        let progress = self.progress(shared, position, true);
+        if progress.is_empty() { Ok(()) } else { until_room(shared, || shared.dedup.record_progress(&progress)) }
+    }
+
+    /// What is new about the positions. Sources are looked at now and then: what is recorded late is only read again, and
+    /// found to be known.
+    fn progress(&mut self, shared: &Shared, position: Option<&[u8]>, is_last: bool) -> Progress {
+        let mut progress = Progress::new();
+        if !self.keeps_positions {
+            return progress;
+        }
+        if let (Some(name), Some(position)) = (&self.sink, position) {
+            progress.set_sink(name, position);
+        }
+        let now = Instant::now();
+        if !is_last && self.next_look.is_some_and(|at| now < at) {
+            return progress;
+        }
+        self.next_look = Some(now + LOOK);
+        for (number, ledger) in shared.sources.all().iter().enumerate() {
+            let settled = ledger.settled();
+            if self.recorded.len() <= number {
+                self.recorded.resize(number + 1, None);
+            }
+            if let Some(position) = settled
+                && self.recorded[number] != settled
+            {
+                self.recorded[number] = settled;
+                progress.set_source(ledger.source().as_bytes(), position.to_be_bytes());
+            }
+        }
+        progress
+    }
+}
+
+/// Tries until the log has room, or the pipeline is shut down.
+fn until_room(shared: &Shared, mut record: impl FnMut() -> Result<(), Error>) -> Result<(), Stop> {
+    let mut is_reported = false;
+    loop {
+        match record() {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_retryable() => {
+                if shared.is_aborted.load(Ordering::Acquire) {
+                    return Err(Stop::Log(error));
+                }
+                if !std::mem::replace(&mut is_reported, true) {
+                    shared.report(format!("waiting for room: {error}"));
+                }
+                std::thread::sleep(ROOM_POLL);
+            }
+            Err(error) => return Err(Stop::Log(error)),
+        }
+    }
+}
+
+impl Desk {
+    /// When what is out is to be committed.
+    pub(super) fn commit_due(&self) -> Option<Instant> {
+        if self.recorder.is_flushing { None } else { self.recorder.due }
+    }
+
+    /// Commits what is out and has waited long enough.
+    pub(super) fn commit_when_due(&mut self, now: Instant, sink: Option<&mut dyn Sink>) -> Result<(), Stop> {
+        let flushed = std::mem::take(&mut self.recorder.flushed);
+        if flushed > 0 {
+            self.commit_first(flushed, now)?;
+        }
+        if self.outs.is_empty() || self.recorder.is_flushing {
+            return Ok(());
+        }
+        if let CommitAt::Within(interval) = self.recorder.at {
+            let due = *self.recorder.due.get_or_insert(now + interval);
+            let bundles: usize = self.outs.iter().map(|out| out.batch.bundles.len()).sum();
+            if now < due && bundles < self.shared.limits.bundles / 2 {
+                return Ok(());
+            }
+        }
+        let count = self.outs.len();
+        match (self.recorder.at, sink) {
+            (CommitAt::Once, _) => self.commit_first(count, now),
+            (_, Some(sink)) => {
+                flush(sink).map_err(|error| Stop::Broken(format!("the sink cannot flush: {error}")))?;
+                self.commit_first(count, now)
+            }
+            // Each job was flushed.
+            (CommitAt::Synced, None) => self.commit_first(count, now),
+            (CommitAt::Within(_), None) => {
+                self.recorder.is_flushing = true;
+                self.launch_flush(count);
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits the first `count` that are out, each as a frame of its own: any number of them may be what a crash leaves.
+    fn commit_first(&mut self, count: usize, now: Instant) -> Result<(), Stop> {
+        for _ in 0..count {
+            let Some(out) = self.outs.front_mut() else { break };
+            if let Some(reservation) = &mut out.reservation {
+                let ids = if self.attached.is_empty() { Vec::new() } else { reservation.fingerprints().to_vec() };
+                self.recorder.record(&self.shared, reservation, out.position.as_deref())?;
+                out.reservation = None;
+                let Some(mut out) = self.outs.pop_front() else { break };
+                for id in ids {
+                    self.end_attached(id, &mut out.tellings);
+                }
+                self.finish(out)?;
+            } else {
+                // Events that cannot be marked, and what stands in the sink with them.
+                if out.position.is_some() {
+                    self.recorder.record_positions(&self.shared, out.position.as_deref())?;
+                }
+                let Some(out) = self.outs.pop_front() else { break };
+                self.finish(out)?;
+            }
+        }
+        self.recorder.due = match self.recorder.at {
+            CommitAt::Within(interval) if !self.outs.is_empty() => Some(now + interval),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Nothing more comes: what is out is committed without waiting for more.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.recorder.due.is_some() {
+            self.recorder.due = Some(now);
+        }
+    }
+
+    /// A committed batch leaves the desk.
+    fn finish(&mut self, mut out: Out) -> Result<(), Stop> {
+        self.books.in_flight -= out.firsts;
+        match out.settled {
+            Settled::DeadLettered => self.books.dead_lettered += out.firsts,
+            _ => self.books.delivered += out.firsts,
+        }
+        let repeats = std::mem::take(&mut out.repeats);
+        let mut tellings = std::mem::take(&mut out.tellings);
+        let asked = self.ask(&mut out.batch, &repeats, false, &mut tellings);
+        self.tell(tellings);
+        if out.batch.is_pooled {
+            for mut bundle in out.batch.bundles {
+                bundle.item.reset();
+                self.free.push(bundle);
+            }
+        }
+        asked
+    }
+
+    /// Tells of what is committed, at once or when that is on disk.
+    pub(super) fn tell(&mut self, tellings: Tellings) {
+        if tellings.is_empty() {
+            return;
+        }
+        if matches!(self.shared.dedup.durability(), Some(Durability::Interval(_))) {
+            self.untold.push(self.shared.dedup.position(), tellings);
+        } else {
+            self.tellings.append(tellings);
+        }
+    }
+
+    /// Tells of what has come to the disk.
+    pub(super) fn tell_durable(&mut self) {
+        while let Some(tellings) = self.untold.pop(|position| self.shared.dedup.is_on_disk(position)) {
+            self.tellings.append(tellings);
+        }
+    }
+}
+
+/// How often the positions of sources are recorded, at most.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often a full log is tried again.
+const ROOM_POLL: Duration = Duration::from_millis(20);

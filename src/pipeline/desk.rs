@@ -1,0 +1,471 @@
+//! [`Desk`]: everything that a worker has accepted and not finished.
+//!
+//! An event is in exactly one place: in a *flight* (being delivered), *out* (delivered, to be committed), *held* (failed, to
+//! be tried again), *attached* (a repeat that waits for the fate of another), or *given up* (no try will help, and there is no
+//! dead letter). Only what is committed leaves the desk: whatever ends a worker, all the rest is found here.
+//!
+//! ```text
+//! intake ─▶ judge ─▶ flight ─▶ land ─▶ out ─▶ commit ─▶ told
+//!             │         ▲        │failed          │ wakes
+//!             ▼         └─ held ◀┘                ▼
+//!         duplicate                attached: all duplicates
+//! ```
+//!
+//! The desk has a lock so that a shutdown whose deadline has passed can clear it while its worker is stuck in a sink. Nobody
+//! else wants that lock, and it is not held while a sink delivers.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, TrySendError};
+
+use super::Shared;
+use super::batch::{Batch, Failures, Place, Single};
+use super::books::PipelineStats;
+use super::commit::{CommitAt, Out, Recorder};
+use super::delivery::Delivery;
+use super::flight::{Doubt, Failure, Flight};
+use super::held::{Attached, Delayed, Held, Trial};
+use super::lane::{Job, Lanes};
+use super::settle::{Settled, Tellings, Untold};
+use crate::dedup::Error;
+use crate::event::{OwnedEvent, ReserveVerdict, Unjudged};
+use crate::sink::{FailureClass, Sink};
+
+/// Why a worker ends before its time.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A shutdown ran out of time.
+    Aborted,
+    /// Something is broken that is not the log.
+    Broken(String),
+    /// The state cannot take anything any more.
+    Log(Error),
+}
+
+pub(super) struct Desk {
+    pub(super) shared: Arc<Shared>,
+    pub(super) worker: usize,
+    /// The sinks, unless the worker delivers itself.
+    pub(super) lanes: Option<Vec<Lanes>>,
+    pub(super) dead_letter: Option<Lanes>,
+    pub(super) flights: HashMap<u64, Flight>,
+    next_flight: u64,
+    /// Flights that the worker delivers itself, in order.
+    ready: VecDeque<u64>,
+    /// Jobs that wait for room in a lane, in order.
+    unsent: VecDeque<(Sender<Job>, Job)>,
+    pub(super) outs: VecDeque<Out>,
+    pub(super) recorder: Recorder,
+    pub(super) delayed: Delayed,
+    pub(super) attached: Attached,
+    /// When to ask again about what is attached to an ID that is not this pipeline's.
+    next_poll: Option<Instant>,
+    pub(super) given_up: Vec<OwnedEvent>,
+    pub(super) untold: Untold,
+    /// For the worker, to be told with no lock held.
+    pub(super) tellings: Tellings,
+    /// For the worker, to be put back into the pool.
+    pub(super) free: Vec<Single>,
+    pub(super) books: PipelineStats,
+}
+
+impl Desk {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        worker: usize,
+        lanes: Option<Vec<Lanes>>,
+        dead_letter: Option<Lanes>,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            worker,
+            lanes,
+            dead_letter,
+            flights: HashMap::new(),
+            next_flight: 0,
+            ready: VecDeque::new(),
+            unsent: VecDeque::new(),
+            outs: VecDeque::new(),
+            recorder,
+            delayed: Delayed::default(),
+            attached: Attached::default(),
+            next_poll: None,
+            given_up: Vec::new(),
+            untold: Untold::default(),
+            tellings: Tellings::default(),
+            free: Vec::new(),
+            books: PipelineStats::default(),
+        }
+    }
+
+    /// Does all that is due at `now`.
+    pub(super) fn advance(&mut self, now: Instant, sink: Option<&mut dyn Sink>) -> Result<(), Stop> {
+        self.take_landings()?;
+        self.send();
+        self.commit_when_due(now, sink)?;
+        self.tell_durable();
+        if self.attached.is_empty() {
+            self.next_poll = None;
+        } else if *self.next_poll.get_or_insert(now + POLL) <= now {
+            self.next_poll = Some(now + POLL);
+            self.ask_attached()?;
+        }
+        self.retry(now);
+        Ok(())
+    }
+
+    /// When something will be due, if nothing comes.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let untold = (!self.untold.is_empty()).then(|| Instant::now() + POLL / 4);
+        [self.delayed.next_due(), self.commit_due(), self.next_poll, untold].into_iter().flatten().min()
+    }
+
+    /// Whether more may be taken in.
+    pub(super) fn has_room(&mut self) -> bool {
+        let limits = &self.shared.limits;
+        let held = self.delayed.len() + self.attached.len() < limits.held_events
+            && self.delayed.bytes() + self.attached.bytes() < limits.held_bytes;
+        held && self.unsent.is_empty() && self.flights.len() < FLIGHTS_MAX
+    }
+
+    /// Whether nothing is left that will ever be finished.
+    pub(super) fn is_done(&self) -> bool {
+        self.flights.is_empty()
+            && self.outs.is_empty()
+            && self.delayed.len() == 0
+            && self.attached.is_empty()
+            && self.untold.is_empty()
+            && self.tellings.is_empty()
+    }
+
+    /// Lets go of what no lane has taken yet.
+    pub(super) fn clear_unsent(&mut self) {
+        self.unsent.clear();
+    }
+
+    /// Whether only word about what is committed is left, and waits for the disk.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        !self.untold.is_empty() && self.flights.is_empty() && self.outs.is_empty()
+    }
+
+    /// Judges what has come.
+    pub(super) fn judge(&mut self, bundles: Vec<Single>) -> Result<(), Stop> {
+        let mut batch = Batch { bundles, picks: Vec::new(), is_pooled: true };
+        let Ok(reserved) = self.shared.reserve(&batch.bundles) else {
+            return Err(self.give_up_unjudged(&batch));
+        };
+        let (mut unmarked, mut repeats, mut tellings) = (Vec::new(), Vec::new(), Tellings::default());
+        let mut verdicts = reserved.verdicts().iter();
+        let (mut read, mut duplicate, mut late, mut refused, mut is_lost) = (0, 0, 0, 0, false);
+        let Batch { bundles, picks, .. } = &mut batch;
+        for (number, bundle) in (0..).zip(bundles) {
+            let bundle = &mut bundle.item;
+            let has_tickets = bundle.has_tickets();
+            for (event, verdict) in (0..bundle.len() as u32).zip(&mut verdicts) {
+                let place = Place { bundle: number, event };
+                read += 1;
+                match verdict {
+                    ReserveVerdict::FirstSeen => picks.push(place),
+                    ReserveVerdict::Duplicate => {
+                        duplicate += 1;
+                        if has_tickets {
+                            let event = event as usize;
+                            tellings.add(bundle.origin(event), bundle.take_callback(event), Settled::Duplicate);
+                        }
+                    }
+                    ReserveVerdict::InFlight => repeats.push(place),
+                    ReserveVerdict::Unjudged(why) => {
+                        unmarked.push(picks.len() as u32);
+                        picks.push(place);
+                        late += u64::from(*why == Unjudged::Late);
+                        refused += u64::from(*why == Unjudged::Full);
+                        is_lost |= !matches!(why, Unjudged::Late | Unjudged::Full);
+                    }
+                }
+            }
+        }
+        if is_lost {
+            return Err(self.give_up_unjudged(&batch));
+        }
+        let firsts = (picks.len() - unmarked.len()) as u64;
+        let books = &mut self.books;
+        (books.read, books.duplicate) = (books.read + read, books.duplicate + duplicate);
+        (books.first_seen, books.in_flight) = (books.first_seen + firsts, books.in_flight + firsts);
+        (books.late, books.refused) = (books.late + late, books.refused + refused);
+        books.attached += repeats.len() as u64;
+        let mut flight = Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked) };
+        if self.shared.delivery == Delivery::AtMostOnce
+            && let Some(reserved) = &mut flight.doubt.reservation
+        {
+            let recorded = self.recorder.record(&self.shared, reserved, None);
+            recorded.inspect_err(|_| self.give_up_batch(&flight.batch))?;
+        }
+        self.launch(flight);
+        Ok(())
+    }
+
+    /// Sends a flight to its sinks, or to the worker.
+    pub(super) fn launch(&mut self, mut flight: Flight) {
+        let number = self.next_flight;
+        self.next_flight += 1;
+        let jobs = match (&self.lanes, flight.to_dead_letter) {
+            _ if flight.batch.picks.is_empty() && flight.flushes.is_none() => Vec::new(),
+            (_, true) => self.jobs(number, &flight, self.dead_letter.iter().map(|lanes| (DEAD_LETTER, lanes))),
+            (None, false) => {
+                self.ready.push_back(number);
+                self.flights.insert(number, flight);
+                return;
+            }
+            (Some(sinks), false) => self.jobs(number, &flight, sinks.iter().enumerate()),
+        };
+        flight.jobs_left = jobs.len();
+        if jobs.is_empty() {
+            return self.land(flight);
+        }
+        self.unsent.extend(jobs);
+        self.flights.insert(number, flight);
+        self.send();
+    }
+
+    /// A job for each lane that has to do with the flight.
+    fn jobs<'a>(
+        &self,
+        number: u64,
+        flight: &Flight,
+        sinks: impl Iterator<Item = (usize, &'a Lanes)>,
+    ) -> Vec<(Sender<Job>, Job)> {
+        let batch = &flight.batch;
+        let job = |batch, flush| Job { worker: self.worker, flight: number, batch, flush };
+        let mut jobs = Vec::new();
+        for (sink, lanes) in sinks {
+            for (lane, sender) in lanes.iter().enumerate() {
+                if flight.flushes.is_some() {
+                    jobs.push((sender.clone(), job(None, true)));
+                    continue;
+                }
+                let lacks = |pick: usize| {
+                    flight.to_dead_letter
+                        || flight.doubt.trials.get(pick).is_none_or(|trial| trial.lacking & bit(sink) != 0)
+                };
+                let mine = |pick: usize| batch.fingerprint(pick).as_u128() as usize % lanes.len() == lane;
+                let is_all = flight.doubt.trials.is_empty() && lanes.len() == 1;
+                let picks = (!is_all).then(|| {
+                    let picks = (0..batch.picks.len()).filter(|pick| lacks(*pick) && mine(*pick));
+                    picks.map(|pick| pick as u32).collect::<Vec<_>>()
+                });
+                if picks.as_ref().is_none_or(|picks| !picks.is_empty()) {
+                    let flush = self.recorder.at == CommitAt::Synced;
+                    jobs.push((sender.clone(), job(Some((Arc::clone(batch), picks)), flush)));
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Sends what waits for a lane, in order.
+    fn send(&mut self) {
+        while let Some((lane, job)) = self.unsent.pop_front() {
+            // A lane ends only after its workers.
+            if let Err(TrySendError::Full(job)) = lane.try_send(job) {
+                self.unsent.push_front((lane, job));
+                break;
+            }
+        }
+    }
+
+    fn take_landings(&mut self) -> Result<(), Stop> {
+        while let Some(landing) = self.shared.landings[self.worker].pop() {
+            if let Some(broken) = landing.broken {
+                return Err(Stop::Broken(broken));
+            }
+            let Some(flight) = self.flights.get_mut(&landing.flight) else { continue };
+            let sink = landing.sink;
+            let failures = landing.failures.into_iter().map(|(pick, class)| Failure { pick, sink, class });
+            flight.doubt.failures.extend(failures);
+            flight.jobs_left -= 1;
+            if flight.jobs_left == 0
+                && let Some(flight) = self.flights.remove(&landing.flight)
+            {
+                self.land(flight);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next flight that the worker is to deliver itself.
+    pub(super) fn next_ready(&mut self) -> Option<(u64, Arc<Batch>)> {
+        let number = self.ready.pop_front()?;
+        let flight = self.flights.get(&number)?;
+        Some((number, Arc::clone(&flight.batch)))
+    }
+
+    /// The worker has delivered a flight, and dropped its batch; the sink stands at `position`.
+    pub(super) fn delivered(&mut self, number: u64, failures: Failures, position: Option<Vec<u8>>) {
+        if let Some(mut flight) = self.flights.remove(&number) {
+            let failures = failures.into_iter().map(|(pick, class)| Failure { pick, sink: 0, class });
+            flight.doubt.failures.extend(failures);
+            flight.position = position;
+            self.land(flight);
+        }
+    }
+
+    /// All sinks are done with a flight: what failed is held, the rest is out.
+    fn land(&mut self, flight: Flight) {
+        let Flight { batch, mut doubt, repeats, mut tellings, to_dead_letter, flushes, position, .. } = flight;
+        if let Some(outs) = flushes {
+            return self.recorder.flushed(outs);
+        }
+        let Some(mut batch) = Arc::into_inner(batch) else {
+            // A sink cannot keep hold of it, and a lane drops it before it says so.
+            debug_assert!(false, "a batch that landed is still in use");
+            return;
+        };
+        let failed = self.hold_failed(&mut doubt, &mut batch, to_dead_letter);
+        let settled = if to_dead_letter { Settled::DeadLettered } else { Settled::Delivered };
+        let mut firsts = 0;
+        let has_tickets = batch.bundles.iter().any(|bundle| bundle.item.has_tickets());
+        for pick in (0..batch.picks.len() as u32).filter(|pick| !failed.contains(pick)) {
+            firsts += u64::from(doubt.is_first(pick));
+            if has_tickets {
+                let (origin, callback) = batch.ticket(batch.picks[pick as usize]);
+                tellings.add(origin, callback, settled);
+            }
+        }
+        let reservation = doubt.reservation();
+        self.outs.push_back(Out { reservation, batch, failed, repeats, tellings, firsts, settled, position });
+    }
+
+    /// Takes what failed out of a flight, and says which picks these are.
+    fn hold_failed(&mut self, doubt: &mut Doubt, batch: &mut Batch, to_dead_letter: bool) -> HashSet<u32> {
+        let mut failures = std::mem::take(&mut doubt.failures);
+        if failures.is_empty() {
+            return HashSet::new();
+        }
+        self.books.failed_attempts += failures.len() as u64;
+        failures.sort_by_key(|failure| failure.pick);
+        let ids: HashSet<_> = failures.iter().map(|failure| batch.fingerprint(failure.pick as usize)).collect();
+        let mut reservation = doubt.reservation.as_mut().map(|all| all.split(|id| ids.contains(&id)));
+        let now = Instant::now();
+        for same in failures.chunk_by(|a, b| a.pick == b.pick) {
+            let pick = same[0].pick;
+            let (id, place) = (batch.fingerprint(pick as usize), batch.picks[pick as usize]);
+            let mut trial = match doubt.trials.get_mut(pick as usize) {
+                Some(trial) => std::mem::take(trial),
+                None => Trial {
+                    reservation: reservation.as_mut().map(|all| all.split(|other| other == id)),
+                    is_first: doubt.is_first(pick),
+                    ..Trial::default()
+                },
+            };
+            trial.reservation = trial.reservation.filter(|reservation| reservation.pending() > 0);
+            let class = same.iter().map(|failure| failure.class).max_by_key(|class| severity(*class));
+            let class = class.unwrap_or(FailureClass::Transient);
+            if !to_dead_letter {
+                trial.lacking = same.iter().fold(0, |bits, failure| bits | bit(failure.sink));
+            }
+            let delay = self.delayed.delay(class, trial.attempts, self.shared.dedup.clock_now());
+            trial.attempts += u32::from(!matches!(class, FailureClass::Defer(_)));
+            let single = batch.single(place);
+            if class != FailureClass::Permanent || trial.to_dead_letter {
+                self.delayed.hold(Held { single, trial }, delay, now);
+            } else if self.dead_letter.is_some() {
+                trial.to_dead_letter = true;
+                self.delayed.hold(Held { single, trial }, Duration::ZERO, now);
+            } else {
+                self.give_up(&single, trial);
+            }
+        }
+        failures.iter().map(|failure| failure.pick).collect()
+    }
+
+    /// Nothing will be tried any more. The ID is released, and the oldest repeat takes its place.
+    fn give_up(&mut self, single: &Single, trial: Trial) {
+        let ledgers = self.shared.sources.all();
+        self.given_up.push(OwnedEvent::from(single.item.event(0, &ledgers)));
+        drop(trial);
+        if self.attached.has(single.item.fingerprint(0)) {
+            // Soon enough: the next round asks for it.
+            self.next_poll = Some(Instant::now());
+        }
+    }
+
+    /// Sends what is due to be tried again.
+    fn retry(&mut self, now: Instant) {
+        if !self.unsent.is_empty() || self.flights.len() >= FLIGHTS_MAX {
+            return;
+        }
+        let due = self.delayed.due(now, RETRIES_MAX);
+        let (dead, alive): (Vec<_>, Vec<_>) = due.into_iter().partition(|held| held.trial.to_dead_letter);
+        for (held, to_dead_letter) in [(alive, false), (dead, true)] {
+            if !held.is_empty() {
+                let (singles, trials) = held.into_iter().map(|held| (held.single, held.trial)).unzip();
+                let doubt = Doubt { trials, ..Doubt::default() };
+                self.launch(Flight { doubt, to_dead_letter, ..Flight::new(Batch::of(singles)) });
+            }
+        }
+    }
+
+    /// Has all lanes flush what the first `outs` hold.
+    pub(super) fn launch_flush(&mut self, outs: usize) {
+        self.launch(Flight { flushes: Some(outs), ..Flight::new(Batch::of(Vec::new())) });
+    }
+
+    /// Of events that cannot be judged, as nothing can be recorded any more.
+    fn give_up_unjudged(&mut self, batch: &Batch) -> Stop {
+        let ledgers = self.shared.sources.all();
+        let events = batch.bundles.iter().flat_map(|bundle| {
+            (0..bundle.item.len()).map(|event| OwnedEvent::from(bundle.item.event(event, &ledgers)))
+        });
+        let before = self.given_up.len();
+        self.given_up.extend(events);
+        let count = (self.given_up.len() - before) as u64;
+        self.books.read += count;
+        self.books.first_seen += count;
+        self.books.in_flight += count;
+        self.log_failed()
+    }
+
+    /// Of events that are judged and cannot be delivered.
+    fn give_up_batch(&mut self, batch: &Batch) {
+        let ledgers = self.shared.sources.all();
+        self.given_up.extend((0..batch.picks.len()).map(|pick| OwnedEvent::from(batch.event(pick, &ledgers))));
+    }
+
+    /// Why nothing can be recorded.
+    pub(super) fn log_failed(&self) -> Stop {
+        match self.shared.dedup.sync() {
+            Err(error) => Stop::Log(error),
+            Ok(()) => Stop::Log(Error::Unjudged(Unjudged::LogFailed)),
+        }
+    }
+}
+
+/// Which class decides what becomes of an event that several sinks failed to take: one that will never take it comes first.
+fn severity(class: FailureClass) -> u8 {
+    match class {
+        FailureClass::Defer(_) => 0,
+        FailureClass::Transient => 1,
+        FailureClass::Throttled { .. } => 2,
+        FailureClass::Auth => 3,
+        FailureClass::Permanent => 4,
+    }
+}
+
+/// A sink's bit.
+pub(super) fn bit(sink: usize) -> u64 {
+    1 << (sink as u32 % 64)
+}
+
+/// The number of the dead letter among the sinks, for which there is no bit.
+pub(super) const DEAD_LETTER: usize = SINKS_MAX;
+/// Sinks of one pipeline, at most: a bit each.
+pub(super) const SINKS_MAX: usize = 63;
+/// Batches of one worker under way, at most.
+const FLIGHTS_MAX: usize = 8;
+/// Events tried again together, at most.
+const RETRIES_MAX: usize = 1_024;
+/// How often what is not told of is looked at.
+const POLL: Duration = Duration::from_millis(10);

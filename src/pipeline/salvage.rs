@@ -1,0 +1,50 @@
+//! What is left on a desk when its worker ends before its time.
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::desk::Desk;
+use super::sources::Ledger;
+use crate::event::OwnedEvent;
+
+impl Desk {
+    /// Takes everything that is not finished, releases its ids, and lets go of the lanes. Also says how many bundles of the
+    /// pool are gone with it.
+    pub(super) fn salvage(&mut self) -> (Vec<OwnedEvent>, usize) {
+        let ledgers = self.shared.sources.all();
+        let mut unfinished = std::mem::take(&mut self.given_up);
+        let mut gone = self.free.len();
+        self.free.clear();
+        for flight in std::mem::take(&mut self.flights).into_values() {
+            let repeats = flight.repeats.iter().map(|place| owned(&flight.batch, place.bundle, place.event, &ledgers));
+            let picks = flight.batch.picks.iter().map(|pick| owned(&flight.batch, pick.bundle, pick.event, &ledgers));
+            unfinished.extend(picks.chain(repeats));
+            gone += pooled(&flight.batch);
+        }
+        for out in self.outs.drain(..) {
+            let picks = (0..).zip(&out.batch.picks).filter(|(number, _)| !out.failed.contains(number));
+            let places = picks.map(|(_, pick)| pick).chain(&out.repeats);
+            unfinished.extend(places.map(|place| owned(&out.batch, place.bundle, place.event, &ledgers)));
+            gone += pooled(&out.batch);
+        }
+        let singles = self.delayed.take_all().map(|held| held.single).chain(self.attached.take_all());
+        unfinished.extend(singles.map(|single| OwnedEvent::from(single.item.event(0, &ledgers))));
+        self.let_go();
+        (unfinished, gone)
+    }
+
+    /// Lets go of the lanes, which end when every worker has.
+    pub(super) fn let_go(&mut self) {
+        self.lanes = None;
+        self.dead_letter = None;
+        self.clear_unsent();
+    }
+}
+
+fn owned(batch: &Batch, bundle: u32, event: u32, ledgers: &[Arc<Ledger>]) -> OwnedEvent {
+    OwnedEvent::from(batch.bundles[bundle as usize].item.event(event as usize, ledgers))
+}
+
+fn pooled(batch: &Batch) -> usize {
+    if batch.is_pooled { batch.bundles.len() } else { 0 }
+}

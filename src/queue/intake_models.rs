@@ -1,0 +1,138 @@
+//! Loom models of the way from producers to the consumer: nothing lost, nothing twice, each producer's order kept, and
+//! nobody sleeps for ever.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::{Intake, Outlet, Refusal, WaitStrategy};
+
+/// What is put in: the producer and its count.
+type Put = (u8, u8);
+
+/// Boxes that hold `EVENTS` each.
+const EVENTS: usize = 2;
+
+fn pool(boxes: usize) -> (std::sync::Arc<Intake<Vec<Put>>>, Outlet<Vec<Put>>) {
+    Intake::new((0..boxes).map(|_| Vec::new()), WaitStrategy::Park)
+}
+
+fn fits(items: &mut Vec<Put>, put: Put) -> bool {
+    let fits = items.len() < EVENTS;
+    if fits {
+        items.push(put);
+    }
+    fits
+}
+
+/// The consumer's loop: everything that comes until the pool is collected.
+fn consume(mut outlet: Outlet<Vec<Put>>) -> Vec<Put> {
+    let (mut came, mut parcels) = (Vec::new(), Vec::new());
+    loop {
+        outlet.gather(1, |_| 1, &mut parcels);
+        if parcels.is_empty() {
+            if outlet.collect() {
+                return came;
+            }
+            outlet.wait(None, true, || false);
+        }
+        for mut parcel in parcels.drain(..) {
+            came.append(&mut parcel.item);
+            outlet.give_back(parcel);
+        }
+    }
+}
+
+fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(check);
+}
+
+fn of(came: &[Put], producer: u8) -> Vec<u8> {
+    came.iter().filter(|(from, _)| *from == producer).map(|(_, number)| *number).collect()
+}
+
+#[test]
+fn loom_what_a_producer_feeds_arrives_in_order_while_the_consumer_steals() {
+    model(3, || {
+        let (intake, outlet) = pool(2);
+        let mut feeder = intake.feeder();
+        let producer = thread::spawn(move || {
+            for number in 0..3 {
+                feeder.feed(true, |items| fits(items, (1, number))).unwrap();
+            }
+            drop(feeder);
+            intake.close();
+        });
+        let came = consume(outlet);
+        producer.join().unwrap();
+        assert_eq!(of(&came, 1), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn loom_one_box_goes_around_between_two_producers() {
+    model(2, || {
+        let (intake, outlet) = pool(1);
+        let left = Arc::new(loom::sync::atomic::AtomicUsize::new(2));
+        let producers: Vec<_> = (0..2)
+            .map(|from| {
+                let (intake, left) = (std::sync::Arc::clone(&intake), Arc::clone(&left));
+                thread::spawn(move || {
+                    if from == 0 {
+                        intake.put(true, |items| items.push((from, 0))).unwrap();
+                    } else {
+                        intake.feeder().feed(true, |items| fits(items, (from, 0))).unwrap();
+                    }
+                    if left.fetch_sub(1, loom::sync::atomic::Ordering::AcqRel) == 1 {
+                        intake.close();
+                    }
+                })
+            })
+            .collect();
+        let mut came = consume(outlet);
+        for producer in producers {
+            producer.join().unwrap();
+        }
+        came.sort_unstable();
+        assert_eq!(came, [(0, 0), (1, 0)]);
+    });
+}
+
+#[test]
+fn loom_what_comes_after_the_close_is_refused_and_what_came_before_arrives() {
+    model(3, || {
+        let (intake, outlet) = pool(1);
+        let mut feeder = intake.feeder();
+        let producer = thread::spawn(move || {
+            let mut accepted = 0;
+            for number in 0..2 {
+                match feeder.feed(true, |items| fits(items, (1, number))) {
+                    Ok(()) => accepted += 1,
+                    Err(refusal) => assert_eq!(refusal, Refusal::Closed),
+                }
+            }
+            accepted
+        });
+        let closing = thread::spawn(move || intake.close());
+        let came = consume(outlet);
+        closing.join().unwrap();
+        assert_eq!(came.len(), producer.join().unwrap());
+    });
+}
+
+#[test]
+fn loom_a_producer_without_a_tray_wakes_a_consumer_and_is_woken_by_it() {
+    model(3, || {
+        let (intake, outlet) = pool(1);
+        let producer = thread::spawn(move || {
+            for number in 0..2 {
+                intake.put(true, |items| items.push((0, number))).unwrap();
+            }
+            intake.close();
+        });
+        let came = consume(outlet);
+        producer.join().unwrap();
+        assert_eq!(of(&came, 0), [0, 1]);
+    });
+}

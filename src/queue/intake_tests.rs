@@ -1,0 +1,110 @@
+use std::sync::atomic::{AtomicUsize, Ordering as Std};
+use std::thread;
+
+use super::*;
+
+type Put = (usize, u64);
+
+fn fits(items: &mut Vec<Put>, put: Put) -> bool {
+    let fits = items.len() < 4;
+    if fits {
+        items.push(put);
+    }
+    fits
+}
+
+fn consume(mut outlet: Outlet<Vec<Put>>, mut see: impl FnMut(Put)) {
+    let mut parcels = Vec::new();
+    loop {
+        outlet.gather(2, |_| 1, &mut parcels);
+        if parcels.is_empty() {
+            if outlet.collect() {
+                return;
+            }
+            outlet.wait(None, true, || false);
+        }
+        for mut parcel in parcels.drain(..) {
+            parcel.item.drain(..).for_each(&mut see);
+            outlet.give_back(parcel);
+        }
+    }
+}
+
+/// Goal: with a pool that is always too small every event of every producer arrives once and in its order. Method: producers
+/// of both kinds beside a consumer, for each strategy; what was taken before the close is counted by the producers.
+#[test]
+fn many_producers_and_a_small_pool_lose_nothing_and_keep_order() {
+    for wait in [WaitStrategy::Park, WaitStrategy::Yield, WaitStrategy::Spin] {
+        let (intake, outlet) = Intake::new((0..3).map(|_| Vec::new()), wait);
+        let (producers, each) = (4, if wait == WaitStrategy::Park { 20_000 } else { 2_000 });
+        let left = Arc::new(AtomicUsize::new(producers));
+        let threads: Vec<_> = (0..producers)
+            .map(|from| {
+                let (intake, left) = (Arc::clone(&intake), Arc::clone(&left));
+                thread::spawn(move || {
+                    let mut feeder = intake.feeder();
+                    for number in 0..each {
+                        let put = (from, number);
+                        if from == 0 {
+                            intake.put(true, |items| items.push(put)).unwrap();
+                        } else {
+                            feeder.feed(true, |items| fits(items, put)).unwrap();
+                        }
+                    }
+                    drop(feeder);
+                    if left.fetch_sub(1, Std::AcqRel) == 1 {
+                        intake.close();
+                    }
+                })
+            })
+            .collect();
+        let mut next = vec![0; producers];
+        consume(outlet, |(from, number)| {
+            assert_eq!(number, next[from], "of producer {from}");
+            next[from] += 1;
+        });
+        assert_eq!(next, vec![each; producers]);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+#[test]
+fn without_room_a_producer_is_told_so_and_a_task_is_woken_when_there_is_some() {
+    struct Woken(AtomicUsize);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Std::AcqRel);
+        }
+    }
+    let (intake, mut outlet) = Intake::new([Vec::<Put>::new()], WaitStrategy::Park);
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let waker = Arc::clone(&woken).into();
+    let mut context = Context::from_waker(&waker);
+    assert_eq!(intake.poll_room(&mut context), Poll::Ready(()));
+    intake.put(false, |items| items.push((0, 0))).unwrap();
+    assert_eq!(intake.put(false, |_| ()), Err(Refusal::Full));
+    assert_eq!(intake.feeder().feed(false, |_| true), Err(Refusal::Full));
+    assert_eq!(intake.poll_room(&mut context), Poll::Pending);
+    let mut parcels = Vec::new();
+    outlet.gather(9, |_| 1, &mut parcels);
+    outlet.give_back(parcels.pop().unwrap());
+    assert_eq!(woken.0.load(Std::Acquire), 1);
+    assert_eq!(intake.poll_room(&mut context), Poll::Ready(()));
+}
+
+#[test]
+fn a_closed_intake_refuses_and_a_broken_one_says_so() {
+    let (intake, mut outlet) = Intake::new([Vec::<Put>::new()], WaitStrategy::Park);
+    let mut feeder = intake.feeder();
+    feeder.feed(true, |items| fits(items, (1, 0))).unwrap();
+    intake.close();
+    assert_eq!(feeder.feed(true, |_| true), Err(Refusal::Closed));
+    assert!(!outlet.collect(), "a box is in a tray");
+    intake.break_off();
+    assert_eq!(intake.put(true, |_| ()), Err(Refusal::Broken));
+    let mut parcels = Vec::new();
+    outlet.gather(9, |_| 1, &mut parcels);
+    assert_eq!(parcels[0].item, [(1, 0)]);
+    outlet.give_back(parcels.pop().unwrap());
+    assert!(outlet.collect());
+}
