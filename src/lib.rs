@@ -53,7 +53,7 @@ pub use dedup::{
 };
 pub use event::{Event, Fingerprint, IdHash, OwnedEvent, Reason, ReserveVerdict, Secret, Source, Unjudged, Verdict};
 pub use log::survive_sigbus;
-pub use sink::{FailureClass, Guarantees, NdjsonSink, Sink, SinkError};
+pub use sink::{ChannelSink, ClosureSink, FailureClass, Guarantees, NdjsonSink, Sink, SinkError, Tee};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use window::HashRing;
 
