@@ -10,8 +10,8 @@ use crate::event::{Event, OwnedEvent};
 /// Sends a copy of each event into a channel.
 ///
 /// Delivered means sent, not received: what is in the channel dies with the process. A full channel is waited for, unless
-/// [`defer_when_full`](Self::defer_when_full) says otherwise. Once all receivers are gone no event can ever be sent, so what is
-/// left of the batch fails as [`FailureClass::Permanent`].
+/// [`defer_when_full`](Self::defer_when_full) says otherwise. Once all receivers are gone no event can ever be sent, so
+/// what is left of the batch fails as [`FailureClass::Permanent`].
 ///
 /// The channel is that of `crossbeam` 0.8, which so is a part of this API.
 ///

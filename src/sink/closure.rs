@@ -35,7 +35,7 @@ impl<F: FnMut(&[Event<'_>]) -> Result<(), SinkError> + Send> ClosureSink<F> {
         Self { deliver, guarantees: Guarantees::default() }
     }
 
-    /// States what the closure promises. [`Idempotency::CutBack`] counts as none: a closure has no position to be cut back to.
+    /// States what the closure promises. [`Idempotency::CutBack`] counts as none: a closure has no position.
     #[must_use = "this returns the sink"]
     pub fn with_guarantees(mut self, guarantees: Guarantees) -> Self {
         self.guarantees = guarantees;

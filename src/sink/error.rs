@@ -86,8 +86,8 @@ impl SinkError {
         Self { cause: Some(cause.into()), ..self }
     }
 
-    /// The same error, of a batch of this many events. One that names none of them, or one that is not there, becomes one of all, as
-    /// [`FailureClass::Transient`]: what an error leaves open was not delivered.
+    /// The same error, of a batch of this many events. When it names none of them, or one that is not there, it becomes one
+    /// of all, as [`FailureClass::Transient`]: what an error leaves open was not delivered.
     #[must_use]
     pub fn of_batch(mut self, events: usize) -> Self {
         if self.failures.is_empty() || self.failures.iter().any(|(index, _)| *index >= events) {

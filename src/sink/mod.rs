@@ -35,8 +35,8 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// [`SinkError`] names each event that was not delivered, by index, with its class of failure. What it does not name was
-    /// delivered; when it names none, none was ([`SinkError::of_batch`]). An event whose fate is not known (a call that timed out) is [`FailureClass::Transient`]: it is tried again
-    /// under the same ID.
+    /// delivered; when it names none, none was ([`SinkError::of_batch`]). An event whose fate is not known (a call that
+    /// timed out) is [`FailureClass::Transient`]: it is tried again under the same ID.
     fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError>;
 
     /// Makes everything delivered so far durable. Called at each commit that is to survive a power cut, and at the end of a

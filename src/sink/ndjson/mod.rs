@@ -42,10 +42,11 @@ pub use write::WriteError;
 /// v1 inode=132 device=2049 born=1763800000000000000 length=2048 crc32c=5e6f7a8b
 /// ```
 ///
-/// `born` is when the file was made, in nanoseconds since 1970, left out where the file system does not keep it, `length` how many bytes
-/// are out, and `crc32c` that of the last 4 KiB before. A file that was replaced, cut or edited meanwhile is so noticed. What
-/// stands behind the position is taken back, whoever wrote it. Only one sink at a time may write to such a file:
-/// [`Sink::position`] fails when somebody else does.
+/// `born` is when the file was made, in nanoseconds since 1970, left out where the file system does not keep it; `length`
+/// is how many bytes are out, and `crc32c` that of the last 4 KiB before. A file that was replaced, cut or edited
+/// meanwhile is so noticed. What stands behind the position is taken back, whoever wrote it. Only one sink at a time may
+/// write to such a file: [`Sink::position`] fails when somebody else does. A file that may be written and not read has no
+/// position.
 ///
 /// # Example
 /// ```

@@ -182,8 +182,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Puts a directory's entries on disk: a file that was made is there after a power cut only then. One that may be written and
-/// not read cannot be synced.
+/// Puts a directory's entries on disk: a file that was made is there after a power cut only then. One that may be written
+/// and not read cannot be synced.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     match File::open(path).and_then(|directory| directory.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

@@ -15,10 +15,10 @@ use crate::event::Event;
 
 /// Delivers each event to all of its branches.
 ///
-/// In a pipeline each branch becomes a lane of its own, with its own attempts ([`Sink::into_branches`]), and what follows does
-/// not matter. By itself it delivers to its branches one after the other, in the order in which they were added. An event that
-/// one of them did not take is reported as not delivered, and the tee remembers which ones still lack it: when the event
-/// comes again, the others do not get it twice.
+/// In a pipeline each branch becomes a lane of its own, with its own attempts ([`Sink::into_branches`]), and what follows
+/// does not matter. By itself it delivers to its branches one after the other, in the order in which they were added. An
+/// event that one of them did not take is reported as not delivered, and the tee remembers which ones still lack it: when
+/// the event comes again, the others do not get it twice.
 ///
 /// - An event is known again by all that it carries: ID, payload, time, position, passing ids.
 /// - So many events at most are remembered at a time: 65,536, or what [`Tee::remembering`] says. When one more has to be,
@@ -140,8 +140,8 @@ impl Sink for Tee {
         position::of(&mut self.branches)
     }
 
-    /// Cuts the branches back, one after the other. When one refuses, those before it are cut back already, to where they have to
-    /// be in any case.
+    /// Cuts the branches back, one after the other. When one refuses, those before it are cut back already, to where they
+    /// have to be in any case.
     fn resume(&mut self, position: Option<&[u8]>) -> Result<(), SinkError> {
         position::resume(&mut self.branches, position)
     }
