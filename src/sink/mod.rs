@@ -5,7 +5,7 @@
 //! part, so that a sink stays a few lines long and can be anything that takes bytes.
 //!
 //! Ready are [`NdjsonSink`] (lines to a file or a stream), [`ClosureSink`] (a function), [`ChannelSink`] (another thread) and
-//! [`Tee`] (several of these). `dedupd sinks` prints what each promises, and [`ready`] returns it.
+//! [`Tee`] (several of these). `dedupd sinks` prints what each promises, and [`ready()`] returns it.
 
 mod channel;
 mod closure;
