@@ -56,7 +56,7 @@ pub use event::{Event, Fingerprint, IdHash, OwnedEvent, Reason, ReserveVerdict, 
 pub use log::survive_sigbus;
 pub use pipeline::{Delivery, Pipeline, Settled};
 pub use queue::WaitStrategy;
-pub use sink::{FailureClass, Guarantees, NdjsonSink, Sink, SinkError};
+pub use sink::{ChannelSink, ClosureSink, FailureClass, Guarantees, NdjsonSink, Sink, SinkError, Tee};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use window::HashRing;
 

@@ -25,7 +25,7 @@ pub use verdict::{Reason, ReserveVerdict, Unjudged, Verdict};
 /// let event = Event::new("evt_1", "{}").with_position("orders-0", 42).with_correlation_id("cart_7");
 /// assert_eq!((event.id(), event.position()), (&b"evt_1"[..], Some(42)));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event<'a> {
     id: &'a [u8],
     payload: &'a [u8],

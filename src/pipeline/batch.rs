@@ -108,19 +108,15 @@ impl Deliverer {
         match delivered {
             Err(panic) => Outcome::Panicked(message(&*panic)),
             Ok(Ok(())) => Outcome::Done(Vec::new()),
-            Ok(Err(error)) => Outcome::Done(failures(&error, count, picks)),
+            Ok(Err(error)) => Outcome::Done(failures(&error.of_batch(count), picks)),
         }
     }
 }
 
-/// By pick, each once. An error that names no event is about all of them: nothing may be taken for delivered.
-fn failures(error: &SinkError, count: usize, picks: Option<&[u32]>) -> Failures {
+/// By pick, each once.
+fn failures(error: &SinkError, picks: Option<&[u32]>) -> Failures {
     let pick = |index: usize| picks.map_or(index as u32, |picks| picks[index]);
-    if error.failures().is_empty() {
-        return (0..count).map(|index| (pick(index), FailureClass::Transient)).collect();
-    }
-    let named = error.failures().iter().filter(|(index, _)| *index < count);
-    let mut failures: Failures = named.map(|(index, class)| (pick(*index), *class)).collect();
+    let mut failures: Failures = error.failures().iter().map(|(index, class)| (pick(*index), *class)).collect();
     failures.sort_by_key(|(pick, _)| *pick);
     failures.dedup_by_key(|(pick, _)| *pick);
     failures

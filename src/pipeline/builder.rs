@@ -50,9 +50,10 @@ impl PipelineBuilder {
         }
     }
 
-    /// Adds a sink. Each one gets every first-seen event, and an ID is committed when all of them have it.
+    /// Adds a sink, or the branches of a [`Tee`](crate::sink::Tee). Each one gets every first-seen event at its own pace, and an
+    /// ID is committed when all of them have it.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
-        self.sinks.push(vec![Box::new(sink)]);
+        self.sinks.extend(Box::new(sink).into_branches().into_iter().map(|branch| vec![branch]));
         self
     }
 
@@ -76,8 +77,8 @@ impl PipelineBuilder {
         self
     }
 
-    /// About how many events wait for each worker at most; 65,536 by default. What is submitted without a [`Producer`]
-    /// (super::Producer) may wait in as many as a 256th of that.
+    /// About how many events wait for each worker at most; 65,536 by default. What is submitted without a
+    /// [`Producer`](super::Producer) may wait in as many as a 256th of that.
     pub fn queue_events(mut self, events: usize) -> Self {
         self.queue_events = events.max(1);
         self

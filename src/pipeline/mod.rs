@@ -6,7 +6,7 @@
 //!
 //! An event's worker is chosen by the hash ring, so all copies of one ID meet one worker, in order. The worker reserves the IDs
 //! of a batch, has the first-seen events delivered, and commits: an ID counts as seen only when every sink has its event. What
-//! becomes of everything else is in [`Desk`](desk): failed events are tried again under the same reservation, repeats of a
+//! becomes of everything else is in `desk`: failed events are tried again under the same reservation, repeats of a
 //! pending ID are attached to it and share its fate.
 //!
 //! A single sink for a single worker (or one sink for each worker, see [`Builder::sink_with`](PipelineBuilder::sink_with)) is

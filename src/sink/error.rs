@@ -86,6 +86,16 @@ impl SinkError {
         Self { cause: Some(cause.into()), ..self }
     }
 
+    /// The same error, of a batch of this many events. When it names none of them, or one that is not there, it becomes one
+    /// of all, as [`FailureClass::Transient`]: what an error leaves open was not delivered.
+    #[must_use]
+    pub fn of_batch(mut self, events: usize) -> Self {
+        if self.failures.is_empty() || self.failures.iter().any(|(index, _)| *index >= events) {
+            self.failures = (0..events).map(|index| (index, FailureClass::Transient)).collect();
+        }
+        self
+    }
+
     /// The events that were not delivered, by index, with the class of failure; in the order in which the sink named them.
     #[must_use]
     pub fn failures(&self) -> &[(usize, FailureClass)] {
@@ -121,5 +131,20 @@ impl fmt::Display for SinkError {
 impl Error for SinkError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_leaves_open_was_not_delivered() {
+        let all = [(0, FailureClass::Transient), (1, FailureClass::Transient)];
+        assert_eq!(SinkError::other("lost").of_batch(2).failures(), all);
+        assert_eq!(SinkError::rest(1..3, FailureClass::Permanent).of_batch(2).failures(), all);
+        let named = SinkError::rest(1..2, FailureClass::Permanent).because("no").of_batch(2);
+        assert_eq!(named.failures(), [(1, FailureClass::Permanent)]);
+        assert!(named.source().is_some());
     }
 }

@@ -60,6 +60,16 @@ impl Guarantees {
     pub const fn new(idempotency: Idempotency, order: Order, durable: Durable) -> Self {
         Self { idempotency, order, durable }
     }
+
+    /// What both promise. Of two kinds of idempotency nothing is left: each needs the other kind of care.
+    #[must_use]
+    pub fn weakest(self, other: Self) -> Self {
+        Self {
+            idempotency: if self.idempotency == other.idempotency { self.idempotency } else { Idempotency::None },
+            order: if self.order == other.order { self.order } else { Order::None },
+            durable: if self.durable.strength() < other.durable.strength() { self.durable } else { other.durable },
+        }
+    }
 }
 
 impl Idempotency {
@@ -86,6 +96,15 @@ impl Order {
 }
 
 impl Durable {
+    fn strength(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::HandedOver => 1,
+            Self::AfterFlush => 2,
+            Self::OnDelivery => 3,
+        }
+    }
+
     /// The stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -95,5 +114,22 @@ impl Durable {
             Self::HandedOver => "handed-over",
             Self::OnDelivery => "on-delivery",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weakest_of_two_is_what_both_keep() {
+        let file = Guarantees::new(Idempotency::CutBack, Order::AsDelivered, Durable::AfterFlush);
+        let pipe = Guarantees::new(Idempotency::None, Order::AsDelivered, Durable::HandedOver);
+        let http = Guarantees::new(Idempotency::ById, Order::None, Durable::OnDelivery);
+        assert_eq!(file.weakest(file), file);
+        assert_eq!(file.weakest(pipe), pipe);
+        let both = Guarantees::new(Idempotency::None, Order::None, Durable::AfterFlush);
+        assert_eq!((file.weakest(http), http.weakest(file)), (both, both));
+        assert_eq!(http.weakest(Guarantees::default()), Guarantees::default());
     }
 }

@@ -3,18 +3,29 @@
 //! A [`Sink`] is told what to deliver and says for each event that it could not deliver what kind of failure that was. It
 //! decides nothing else: whether a failure is worth another attempt, when, and when an ID counts as seen are its caller's
 //! part, so that a sink stays a few lines long and can be anything that takes bytes.
+//!
+//! Ready are [`NdjsonSink`] (lines to a file or a stream), [`ClosureSink`] (a function), [`ChannelSink`] (another thread) and
+//! [`Tee`] (several of these). `dedupd sinks` prints what each promises, and [`ready()`] returns it.
 
+mod channel;
+mod closure;
 mod error;
 mod guarantees;
 mod ndjson;
+mod ready;
+mod tee;
 
 use std::borrow::Cow;
 
 use crate::event::Event;
 
+pub use channel::ChannelSink;
+pub use closure::ClosureSink;
 pub use error::{FailureClass, SinkError};
 pub use guarantees::{Durable, Guarantees, Idempotency, Order};
 pub use ndjson::{NdjsonSink, WriteError};
+pub use ready::{Ready, ready};
+pub use tee::Tee;
 
 /// Where first-seen events go.
 ///
@@ -24,8 +35,8 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// [`SinkError`] names each event that was not delivered, by index, with its class of failure. What it does not name was
-    /// delivered. An event whose fate is not known (a call that timed out) is [`FailureClass::Transient`]: it is tried again
-    /// under the same ID.
+    /// delivered; when it names none, none was ([`SinkError::of_batch`]). An event whose fate is not known (a call that
+    /// timed out) is [`FailureClass::Transient`]: it is tried again under the same ID.
     fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError>;
 
     /// Makes everything delivered so far durable. Called at each commit that is to survive a power cut, and at the end of a
@@ -65,12 +76,23 @@ pub trait Sink: Send {
         let _ = position;
         Ok(())
     }
+
+    /// The sinks that it is made of, when each event goes to all of them: what a pipeline gives a lane of its own. The
+    /// default is one, itself.
+    fn into_branches(self: Box<Self>) -> Vec<Box<dyn Sink>>
+    where
+        Self: 'static,
+    {
+        vec![Box::new(self)]
+    }
 }
 
 /// A sink is passed on as a reference or a box.
 macro_rules! passes_on {
-    ($($target:ty),*) => {$(
+    ($($target:ty { $($more:item)* })*) => {$(
         impl<S: Sink + ?Sized> Sink for $target {
+            $($more)*
+
             fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError> {
                 (**self).deliver(batch)
             }
@@ -98,4 +120,14 @@ macro_rules! passes_on {
     )*};
 }
 
-passes_on!(&mut S, Box<S>);
+passes_on! {
+    &mut S {}
+    Box<S> {
+        fn into_branches(self: Box<Self>) -> Vec<Box<dyn Sink>>
+        where
+            Self: 'static,
+        {
+            S::into_branches(*self)
+        }
+    }
+}

@@ -77,6 +77,12 @@ pub enum Command {
     },
     /// Makes a state directory forget the IDs of these lines: each is first-seen when it comes again.
     Forget(ForgetArgs),
+    /// Says what each ready sink promises: what a second delivery does, in which order events arrive, what they survive.
+    Sinks {
+        /// Say it as JSON, with stable names.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Where the ID stands, and what makes a fingerprint of it.

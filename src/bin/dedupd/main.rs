@@ -10,6 +10,7 @@ mod log;
 mod memory;
 mod quantity;
 mod recovery;
+mod sinks;
 mod state;
 mod state_dir;
 mod stdio;
@@ -54,6 +55,7 @@ fn run(cli: &Cli, log: Log) -> Result<Exit, Failure> {
             survive_signals(log);
             state::forget(args, log)
         }
+        Some(Command::Sinks { json }) => sinks::sinks(*json),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "dedupd", &mut script);
