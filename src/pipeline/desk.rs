@@ -141,6 +141,11 @@ impl Desk {
             && self.tellings.is_empty()
     }
 
+    /// The lane that has to take a job before anything else can be sent.
+    pub(super) fn full_lane(&self) -> Option<Sender<Job>> {
+        self.unsent.front().map(|(lane, _)| lane.clone())
+    }
+
     /// Lets go of what no lane has taken yet.
     pub(super) fn clear_unsent(&mut self) {
         self.unsent.clear();

@@ -43,6 +43,8 @@ pub(super) fn run(shared: &Shared, sink_number: usize, mut sink: Box<dyn Sink>, 
     let mut deliverer = Deliverer::new();
     let mut broken: Option<String> = None;
     for job in jobs {
+        // There is room again, which any of them may wait for.
+        shared.intakes.iter().for_each(|intake| intake.wake_consumer());
         let mut landing = Landing { flight: job.flight, sink: sink_number, failures: Vec::new(), broken: None };
         if broken.is_none() && !shared.is_aborted.load(Ordering::Acquire) {
             if let Some((batch, picks)) = &job.batch {

@@ -156,10 +156,16 @@ impl Worker {
     }
 
     fn wait(&mut self, has_room: bool) {
-        let due = lock(&self.desk).next_due();
+        let desk = lock(&self.desk);
+        let (due, full_lane) = (desk.next_due(), desk.full_lane());
+        drop(desk);
         let limit = due.map(|due| due.saturating_duration_since(Instant::now()).max(WAIT_MIN));
         let (shared, index) = (&self.shared, self.index);
-        let has_work = || !shared.landings[index].is_empty() || shared.is_aborted.load(Ordering::Acquire);
+        let has_work = || {
+            !shared.landings[index].is_empty()
+                || full_lane.as_ref().is_some_and(|lane| !lane.is_full())
+                || shared.is_aborted.load(Ordering::Acquire)
+        };
         self.outlet.wait(limit, has_room, has_work);
     }
 
