@@ -157,6 +157,10 @@ impl Worker {
 
     fn wait(&mut self, has_room: bool) {
         let desk = lock(&self.desk);
+        if !desk.tellings.is_empty() {
+            // The end has synced: whom that is news for is told first.
+            return;
+        }
         let (due, full_lane) = (desk.next_due(), desk.full_lane());
         drop(desk);
         let limit = due.map(|due| due.saturating_duration_since(Instant::now()).max(WAIT_MIN));
