@@ -15,9 +15,9 @@ use super::lane::{self, Lanes};
 use super::sources::Sources;
 use super::worker::Worker;
 use super::{Delivery, Ending, Limits, Pipeline, Shared, StartError};
-use crate::dedup::{Deduplicator, Durability};
+use crate::dedup::{Deduplicator, Durability, Progress};
 use crate::queue::{Intake, WaitStrategy};
-use crate::sink::{Durable, Idempotency, Sink};
+use crate::sink::{Durable, Idempotency, Sink, SinkError};
 use crate::window::HashRing;
 
 /// How a pipeline is put together. Everything but the sink has a default.
@@ -120,7 +120,7 @@ impl PipelineBuilder {
         let progress = self.dedup.progress();
         let sink_name = is_exact.then(|| self.sinks[0][0].name().into_owned());
         if let Some(name) = &sink_name {
-            self.sinks[0][0].resume(progress.sink(name)).map_err(StartError::Resume)?;
+            resume(&self.dedup, &mut *self.sinks[0][0], progress.sink(name)).map_err(StartError::Resume)?;
         }
         let settled = progress
             .sources()
@@ -212,6 +212,21 @@ impl PipelineBuilder {
             _ => CommitAt::Once,
         }
     }
+}
+
+/// Cuts the sink back to what was committed. When nothing ever was, where it begins is committed before anything can be behind it:
+/// what a process leaves that dies before its first commit could not be told from what was there before.
+fn resume(dedup: &Deduplicator, sink: &mut dyn Sink, position: Option<&[u8]>) -> Result<(), SinkError> {
+    sink.resume(position)?;
+    if position.is_none()
+        && let Some(begin) = sink.position()?
+    {
+        sink.flush()?;
+        let mut progress = Progress::new();
+        progress.set_sink(sink.name(), begin);
+        dedup.record_progress(&progress).and_then(|()| dedup.sync()).map_err(SinkError::other)?;
+    }
+    Ok(())
 }
 
 /// A thread's name and what it does.
