@@ -76,13 +76,19 @@ impl Producer {
         self.fingerprints.clear();
         self.shared.dedup.fingerprints(&ids, &mut self.fingerprints);
         let fingerprints = std::mem::take(&mut self.fingerprints);
+        // All before any is fed: what is settled must not pass an event whose worker is only come to later.
+        let mut begun: Vec<Option<Begun>> = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            let origin = self.shared.check(event).and_then(|()| self.begin(event));
+            begun.push(origin.map_err(|reason| refused.push((index, reason))).ok());
+        }
         for worker in 0..self.feeders.len() {
-            let is_mine = |index: &usize| self.shared.worker_of(fingerprints[*index]) == worker;
-            let mine: Vec<usize> = match self.feeders.len() {
-                1 => (0..events.len()).collect(),
-                _ => (0..events.len()).filter(is_mine).collect(),
+            let is_mine = |index: &usize| {
+                begun[*index].is_some()
+                    && (self.feeders.len() == 1 || self.shared.worker_of(fingerprints[*index]) == worker)
             };
-            self.feed_all(worker, events, &mine, &fingerprints, &mut refused);
+            let mine: Vec<usize> = (0..events.len()).filter(is_mine).collect();
+            self.feed_all(worker, events, &mine, &fingerprints, &mut begun, &mut refused);
         }
         self.fingerprints = fingerprints;
         refused.sort_by_key(|(index, _)| *index);
@@ -102,20 +108,14 @@ impl Producer {
         events: &[Event<'_>],
         mine: &[usize],
         fingerprints: &[Fingerprint],
+        begun: &mut [Option<Begun>],
         refused: &mut Vec<(usize, SubmitError)>,
     ) {
-        let mut origins = Vec::with_capacity(mine.len());
-        for &index in mine {
-            match self.shared.check(&events[index]).and_then(|()| self.begin(&events[index])) {
-                Ok(origin) => origins.push((index, origin)),
-                Err(reason) => refused.push((index, reason)),
-            }
-        }
         let mut next = 0;
         let fed = self.feeders[worker].feed(true, |bundle| {
-            while let Some((index, origin)) = origins.get(next) {
-                let origin = origin.as_ref().map(|(_, origin)| *origin);
-                if !bundle.push(fingerprints[*index], &events[*index], origin, &mut None) {
+            while let Some(&index) = mine.get(next) {
+                let origin = begun[index].as_ref().and_then(origin);
+                if !bundle.push(fingerprints[index], &events[index], origin, &mut None) {
                     return false;
                 }
                 next += 1;
@@ -123,8 +123,8 @@ impl Producer {
             true
         });
         if let Err(refusal) = fed {
-            for (index, origin) in origins.drain(next..) {
-                withdraw(origin);
+            for &index in &mine[next..] {
+                not_taken(begun[index].take().flatten(), refusal);
                 refused.push((index, refusal.into()));
             }
         }
@@ -135,15 +135,15 @@ impl Producer {
         let fingerprint = self.shared.dedup.fingerprint(event.id());
         let worker = self.shared.worker_of(fingerprint);
         let begun = self.begin(&event)?;
-        let origin = begun.as_ref().map(|(_, origin)| *origin);
+        let origin = origin(&begun);
         let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, &event, origin, on_settled));
         fed.map_err(|refusal| {
-            withdraw(begun);
+            not_taken(begun, refusal);
             refusal.into()
         })
     }
 
-    fn begin(&mut self, event: &Event<'_>) -> Result<Option<(Arc<Ledger>, Origin)>, SubmitError> {
+    fn begin(&mut self, event: &Event<'_>) -> Result<Begun, SubmitError> {
         let (Some(source), Some(position)) = (event.source(), event.position()) else { return Ok(None) };
         let ledger = match &self.ledger {
             Some(ledger) if ledger.source() == source => Arc::clone(ledger),
@@ -155,10 +155,19 @@ impl Producer {
     }
 }
 
+/// An event with a position has an entry in its source's ledger.
+type Begun = Option<(Arc<Ledger>, Origin)>;
+
+fn origin(begun: &Begun) -> Option<Origin> {
+    begun.as_ref().map(|(_, origin)| *origin)
+}
+
 /// The event was not taken.
-fn withdraw(begun: Option<(Arc<Ledger>, Origin)>) {
-    if let Some((ledger, origin)) = begun {
-        ledger.withdraw(origin);
+fn not_taken(begun: Begun, refusal: Refusal) {
+    match begun {
+        None => {}
+        Some((ledger, origin)) if refusal == Refusal::Full => ledger.withdraw(origin),
+        Some((ledger, origin)) => ledger.refuse(origin),
     }
 }
 
@@ -189,13 +198,13 @@ impl Shared {
             }
             _ => None,
         };
-        let origin = begun.as_ref().map(|(_, origin)| *origin);
+        let origin = origin(&begun);
         let put: Result<(), Refusal> = self.intakes[self.worker_of(fingerprint)].put(waits, |bundle| {
             let mut on_settled = on_settled;
             bundle.push(fingerprint, event, origin, &mut on_settled);
         });
         put.map_err(|refusal| {
-            withdraw(begun);
+            not_taken(begun, refusal);
             refusal.into()
         })
     }

@@ -102,6 +102,8 @@ struct Entries {
     settled: Option<u64>,
     /// The highest position ever submitted.
     highest: Option<u64>,
+    /// The lowest position that will never be settled here.
+    refused: Option<u64>,
     /// Positions did not rise all the time.
     is_disordered: bool,
 }
@@ -129,7 +131,18 @@ impl Ledger {
         Origin { ledger: self.number, sequence, position }
     }
 
-    /// The event was not taken after all.
+    /// The event was not taken and never will be: nothing behind it counts as settled here, or whoever hears that would not
+    /// send it to the next pipeline.
+    pub(super) fn refuse(&self, origin: Origin) {
+        let mut entries = self.entries();
+        if entries.settled < Some(origin.position) {
+            entries.refused = Some(entries.refused.map_or(origin.position, |lowest| lowest.min(origin.position)));
+        }
+        drop(entries);
+        self.withdraw(origin);
+    }
+
+    /// The event was not taken after all; it may be later.
     pub(super) fn withdraw(&self, origin: Origin) {
         let mut entries = self.entries();
         let index = (origin.sequence - entries.first) as usize;
@@ -157,11 +170,13 @@ impl Ledger {
     pub(super) fn settled(&self) -> Option<u64> {
         let entries = self.entries();
         let settled = entries.settled?;
-        if !entries.is_disordered {
-            return Some(settled);
+        let mut lowest = entries.refused;
+        if entries.is_disordered {
+            // What was resolved and is not waited for may lie above something that is.
+            let open = entries.open.iter().filter(|entry| !entry.is_resolved).filter_map(|entry| entry.position);
+            lowest = lowest.into_iter().chain(open).min();
         }
-        // What was resolved and is not waited for may lie above something that is.
-        match entries.open.iter().filter(|entry| !entry.is_resolved).filter_map(|entry| entry.position).min() {
+        match lowest {
             Some(lowest) if lowest <= settled => lowest.checked_sub(1),
             _ => Some(settled),
         }
@@ -209,6 +224,19 @@ mod tests {
         let again = ledger.begin(14);
         ledger.withdraw(again);
         assert_eq!(ledger.settled(), Some(13));
+    }
+
+    #[test]
+    fn nothing_is_settled_behind_a_position_that_was_refused() {
+        let ledger = Sources::new(&[(b"s", 3)]).ledger(Source::from("s")).unwrap();
+        let origins: Vec<_> = (3..8).map(|position| ledger.begin(position)).collect();
+        ledger.refuse(origins[0]);
+        assert_eq!(ledger.settled(), Some(3), "it was settled before, by another process");
+        ledger.refuse(origins[2]);
+        ledger.resolve([origins[1], origins[3]].into_iter().map(|origin| origin.sequence));
+        assert_eq!(ledger.settled(), Some(4));
+        ledger.refuse(origins[4]);
+        assert_eq!(ledger.settled(), Some(4));
     }
 
     #[test]
