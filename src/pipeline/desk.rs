@@ -262,7 +262,12 @@ impl Desk {
                     picks.map(|pick| pick as u32).collect::<Vec<_>>()
                 });
                 if picks.as_ref().is_none_or(|picks| !picks.is_empty()) {
-                    let flush = self.recorder.at == CommitAt::Synced;
+                    let flush = match self.recorder.at {
+                        CommitAt::Once => false,
+                        CommitAt::Synced => true,
+                        // The flush of the interval is one of the sinks. What comes here is rare.
+                        CommitAt::Within(_) => flight.to_dead_letter,
+                    };
                     jobs.push((sender.clone(), job(Some((Arc::clone(batch), picks)), flush)));
                 }
             }
