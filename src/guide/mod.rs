@@ -4,6 +4,7 @@
 //! - [`architecture`]: the parts, the one direction in which they know each other, and why.
 //! - [`tuning`]: memory, batches, the hash, threads.
 //! - [`durability`]: what an answer rests on with a state, how it reaches the disk, what happens when it cannot.
+//! - [`pipeline`]: what becomes of an event between `submit` and `settled`, whatever fails on the way.
 //! - [`operations`]: running the filter: reports, signals, exit codes; looking after a state directory.
 //! - [`log_format`]: the log on disk, byte by byte, and what survives what.
 //!
@@ -20,6 +21,9 @@ pub mod log_format {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+
+#[doc = include_str!("pipeline.md")]
+pub mod pipeline {}
 
 #[doc = include_str!("semantics.md")]
 pub mod semantics {}

@@ -24,8 +24,22 @@ fn fits(items: &mut Vec<Put>, put: Put) -> bool {
     fits
 }
 
-/// The consumer's loop: everything that comes until the pool is collected.
-fn consume(mut outlet: Outlet<Vec<Put>>) -> Vec<Put> {
+/// The consumer's loop: everything that comes until the pool is collected. It closes the intake itself once `expected` have
+/// come, so that nothing else wakes it before.
+fn consume_all(intake: &Intake<Vec<Put>>, outlet: Outlet<Vec<Put>>, expected: usize) -> Vec<Put> {
+    consume_until(outlet, |came| {
+        if came == expected {
+            intake.close();
+        }
+    })
+}
+
+/// The same when somebody else closes it.
+fn consume(outlet: Outlet<Vec<Put>>) -> Vec<Put> {
+    consume_until(outlet, |_| ())
+}
+
+fn consume_until(mut outlet: Outlet<Vec<Put>>, after: impl Fn(usize)) -> Vec<Put> {
     let (mut came, mut parcels) = (Vec::new(), Vec::new());
     loop {
         outlet.gather(1, |_| 1, &mut parcels);
@@ -38,6 +52,7 @@ fn consume(mut outlet: Outlet<Vec<Put>>) -> Vec<Put> {
         for mut parcel in parcels.drain(..) {
             came.append(&mut parcel.item);
             outlet.give_back(parcel);
+            after(came.len());
         }
     }
 }
@@ -61,11 +76,10 @@ fn loom_what_a_producer_feeds_arrives_in_order_while_the_consumer_steals() {
             for number in 0..3 {
                 feeder.feed(true, |items| fits(items, (1, number))).unwrap();
             }
-            drop(feeder);
-            intake.close();
+            feeder
         });
-        let came = consume(outlet);
-        producer.join().unwrap();
+        let came = consume_all(&intake, outlet, 3);
+        drop(producer.join().unwrap());
         assert_eq!(of(&came, 1), [0, 1, 2]);
     });
 }
@@ -125,13 +139,13 @@ fn loom_what_comes_after_the_close_is_refused_and_what_came_before_arrives() {
 fn loom_a_producer_without_a_tray_wakes_a_consumer_and_is_woken_by_it() {
     model(3, || {
         let (intake, outlet) = pool(1);
+        let puts = std::sync::Arc::clone(&intake);
         let producer = thread::spawn(move || {
             for number in 0..2 {
-                intake.put(true, |items| items.push((0, number))).unwrap();
+                puts.put(true, |items| items.push((0, number))).unwrap();
             }
-            intake.close();
         });
-        let came = consume(outlet);
+        let came = consume_all(&intake, outlet, 2);
         producer.join().unwrap();
         assert_eq!(of(&came, 0), [0, 1]);
     });
