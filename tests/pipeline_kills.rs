@@ -28,7 +28,7 @@ fn at_least_once_loses_nothing_and_repeats_only_what_was_in_flight() {
         (Level::Process, Shape::Tee),
         (Level::Interval, Shape::Tee),
     ] {
-        let repeats = Trial::new(Mode::AtLeastOnce, level, shape).run(kills(7)).audit().expect("kept");
+        let repeats = Trial::new(Mode::AtLeast, level, shape).run(kills(7)).audit().expect("kept");
         assert!(repeats > 0, "{level:?} {shape:?}: no kill hit what was out and not committed");
     }
 }
@@ -36,9 +36,9 @@ fn at_least_once_loses_nothing_and_repeats_only_what_was_in_flight() {
 #[test]
 fn exactly_once_leaves_what_an_uninterrupted_run_leaves() {
     for level in [Level::Process, Level::Interval, Level::PowerLoss] {
-        let trial = Trial::new(Mode::ExactlyOnce, level, Shape::One).run(kills(3));
+        let trial = Trial::new(Mode::Exactly, level, Shape::One).run(kills(3));
         trial.audit().expect("kept");
-        let calm = Trial::new(Mode::ExactlyOnce, level, Shape::One);
+        let calm = Trial::new(Mode::Exactly, level, Shape::One);
         calm.finish(trial.lives().end());
         assert!(calm.file("out") == trial.file("out"), "{level:?}");
     }
@@ -53,7 +53,7 @@ fn at_most_once_repeats_nothing_and_loses_only_what_was_in_flight() {
         (Level::Process, Shape::Each),
         (Level::Process, Shape::Tee),
     ] {
-        let lost = Trial::new(Mode::AtMostOnce, level, shape).run(kills(5)).audit().expect("kept");
+        let lost = Trial::new(Mode::AtMost, level, shape).run(kills(5)).audit().expect("kept");
         assert!(lost > 0, "{level:?} {shape:?}: no kill hit what was committed and not out");
     }
 }
@@ -61,12 +61,12 @@ fn at_most_once_repeats_nothing_and_loses_only_what_was_in_flight() {
 #[test]
 fn the_audit_notices_what_is_wrong() {
     for (mode, fault, gap) in [
-        (Mode::AtLeastOnce, Fault::Skips, Gap::AfterDeliver),
-        (Mode::AtLeastOnce, Fault::Runs(Mode::AtMostOnce), Gap::BeforeDeliver),
-        (Mode::ExactlyOnce, Fault::Skips, Gap::AfterDeliver),
-        (Mode::ExactlyOnce, Fault::KeepsAll, Gap::AfterDeliver),
-        (Mode::AtMostOnce, Fault::Skips, Gap::AfterSettled),
-        (Mode::AtMostOnce, Fault::Runs(Mode::AtLeastOnce), Gap::AfterDeliver),
+        (Mode::AtLeast, Fault::Skips, Gap::AfterDeliver),
+        (Mode::AtLeast, Fault::Runs(Mode::AtMost), Gap::BeforeDeliver),
+        (Mode::Exactly, Fault::Skips, Gap::AfterDeliver),
+        (Mode::Exactly, Fault::KeepsAll, Gap::AfterDeliver),
+        (Mode::AtMost, Fault::Skips, Gap::AfterSettled),
+        (Mode::AtMost, Fault::Runs(Mode::AtLeast), Gap::AfterDeliver),
     ] {
         let mut trial = Trial::new(mode, Level::Process, Shape::One);
         trial.plan.fault = fault;
@@ -76,10 +76,10 @@ fn the_audit_notices_what_is_wrong() {
         trial.finish(trial.lives().end() + 200);
         let found = trial.audit().expect_err("wrong");
         let is_right = match (fault, &found) {
-            (_, Wrong::Different) => mode == Mode::ExactlyOnce,
+            (_, Wrong::Different) => mode == Mode::Exactly,
             (Fault::Skips, Wrong::Lost(at)) => at % 100 == 0,
-            (Fault::Runs(Mode::AtMostOnce), Wrong::Lost(_)) => true,
-            (Fault::Runs(Mode::AtLeastOnce), Wrong::Repeated(_)) => true,
+            (Fault::Runs(Mode::AtMost), Wrong::Lost(_)) => true,
+            (Fault::Runs(Mode::AtLeast), Wrong::Repeated(_)) => true,
             _ => false,
         };
         assert!(is_right, "{mode:?} {fault:?}: {found}");
@@ -165,10 +165,10 @@ impl Trial {
         let mut odd = 0;
         for out in &outs {
             match self.plan.mode {
-                Mode::AtLeastOnce => lives.check_at_least_once(out, capacity)?,
-                Mode::AtMostOnce => lives.check_at_most_once(out, capacity)?,
-                Mode::ExactlyOnce if texts[0] != uninterrupted(lives.end()) => return Err(Wrong::Different),
-                Mode::ExactlyOnce => lives.check_at_least_once(out, 0)?,
+                Mode::AtLeast => lives.check_at_least_once(out, capacity)?,
+                Mode::AtMost => lives.check_at_most_once(out, capacity)?,
+                Mode::Exactly if texts[0] != uninterrupted(lives.end()) => return Err(Wrong::Different),
+                Mode::Exactly => lives.check_at_least_once(out, 0)?,
             }
             odd += out.repeats() + out.missing(lives.end());
         }

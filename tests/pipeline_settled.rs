@@ -26,7 +26,9 @@ fn a_drain_does_not_wait_for_the_disk_for_ever() {
         .submit_with(Event::new("a", "").with_position("s", 7), move |how| told.send(how).expect("heard"))
         .expect("taken");
     let (done, drained) = channel();
-    std::thread::spawn(move || done.send((pipeline.drain().expect("drained"), pipeline.settled("s"))));
+    std::thread::spawn(move || {
+        done.send((pipeline.drain().expect("drained"), pipeline.settled("s"))).expect("heard");
+    });
     let (stats, position) = drained.recv_timeout(LONG).expect("it drains");
     assert_eq!((stats.delivered, position, settled.recv()), (1, Some(7), Ok(Settled::Delivered)));
 }

@@ -216,7 +216,7 @@ impl Sink for Doomed {
 
     fn guarantees(&self) -> Guarantees {
         let mut guarantees = self.inner.guarantees();
-        if self.life.plan.runs() == Mode::AtLeastOnce {
+        if self.life.plan.runs() == Mode::AtLeast {
             // The strongest mode would be in force.
             guarantees.idempotency = Idempotency::None;
         }

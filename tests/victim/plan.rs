@@ -28,9 +28,9 @@ pub struct Plan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    AtLeastOnce,
-    ExactlyOnce,
-    AtMostOnce,
+    AtLeast,
+    Exactly,
+    AtMost,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -96,9 +96,9 @@ pub enum Fault {
 impl Mode {
     pub fn delivery(self) -> Delivery {
         match self {
-            Self::AtLeastOnce => Delivery::AtLeastOnce,
-            Self::ExactlyOnce => Delivery::ExactlyOnce,
-            Self::AtMostOnce => Delivery::AtMostOnce,
+            Self::AtLeast => Delivery::AtLeastOnce,
+            Self::Exactly => Delivery::ExactlyOnce,
+            Self::AtMost => Delivery::AtMostOnce,
         }
     }
 }
