@@ -203,7 +203,7 @@ impl Sink for Doomed {
         self.wait_for_more(1 + self.seen % 40, 200);
         match plan.fault {
             Fault::Skips => {
-                let kept = batch.iter().filter(|event| event.position().is_none_or(|position| position % 100 != 0));
+                let kept = batch.iter().filter(|event| event.position().is_none_or(|position| position % 10 != 0));
                 self.inner.deliver(&kept.copied().collect::<Vec<_>>())
             }
             _ => self.inner.deliver(batch),
