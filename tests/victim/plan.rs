@@ -175,12 +175,13 @@ pub fn position(text: &str) -> Option<u64> {
 }
 
 pub const SOURCE: &str = "numbers";
+/// The first one comes before anything was ever committed.
 pub const GAPS: [Gap; 8] = [
+    Gap::AfterDeliver,
     Gap::BeforeReserve,
     Gap::BeforeDeliver,
     Gap::InBatch,
     Gap::InLine,
-    Gap::AfterDeliver,
     Gap::AfterCommit,
     Gap::AfterSettled,
     Gap::Anywhere,
