@@ -52,6 +52,22 @@ fn where_a_file_begins_is_committed_before_anything_stands_in_it() {
 }
 
 #[test]
+fn how_far_a_source_is_settled_is_recorded_also_when_nothing_more_comes() {
+    for durability in [Durability::Process, Durability::Interval(SOON), Durability::PowerLoss] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dedup = state(&dir, durability);
+        let sink = ClosureSink::new(|_: &[Event<'_>]| Ok(()));
+        let pipeline = Pipeline::builder(dedup.clone()).sink(sink).start().expect("started");
+        for position in 0..3_u64 {
+            pipeline.submit(Event::new(&position.to_be_bytes(), "").with_position("s", position)).expect("taken");
+        }
+        let recorded = || dedup.progress().source("s") == Some(&2_u64.to_be_bytes());
+        until("it is recorded", recorded);
+        assert_eq!(pipeline.settled("s"), Some(2));
+    }
+}
+
+#[test]
 fn a_position_is_settled_only_after_those_below_it_in_its_batch() {
     let two = Two::start();
     // The first worker takes one event, holds the next, and has no room for the others, so the second is not fed.

@@ -54,6 +54,8 @@ pub(super) struct Recorder {
     recorded: Vec<Option<u64>>,
     /// When the positions of sources are looked at again.
     next_look: Option<Instant>,
+    /// Somebody was told that something is settled since the last look.
+    has_news: bool,
     /// When the first that is out has waited long enough.
     due: Option<Instant>,
     /// A flush is under way.
@@ -70,6 +72,7 @@ impl Recorder {
             keeps_positions,
             recorded: Vec::new(),
             next_look: None,
+            has_news: false,
             due: None,
             is_flushing: false,
             flushed: 0,
@@ -97,6 +100,12 @@ impl Recorder {
         if progress.is_empty() { Ok(()) } else { until_room(shared, || shared.dedup.record_progress(&progress)) }
     }
 
+    /// When positions are to be recorded although nothing is committed: who is idle for longer than the window and dies would
+    /// otherwise ask for events again that nobody remembers.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        if self.has_news && self.keeps_positions { self.next_look } else { None }
+    }
+
     /// What is new about the positions. Sources are looked at now and then: what is recorded late is only read again, and
     /// found to be known.
     fn progress(&mut self, shared: &Shared, position: Option<&[u8]>, is_last: bool) -> Progress {
@@ -111,7 +120,7 @@ impl Recorder {
         if !is_last && self.next_look.is_some_and(|at| now < at) {
             return progress;
         }
-        self.next_look = Some(now + LOOK);
+        (self.next_look, self.has_news) = (Some(now + LOOK), false);
         for (number, ledger) in shared.sources.all().iter().enumerate() {
             let settled = ledger.settled();
             if self.recorded.len() <= number {
@@ -252,6 +261,7 @@ impl Desk {
             self.untold.push(self.shared.dedup.position(), tellings);
         } else {
             self.tellings.append(tellings);
+            self.recorder.has_news = true;
         }
     }
 
@@ -259,6 +269,16 @@ impl Desk {
     pub(super) fn tell_durable(&mut self) {
         while let Some(tellings) = self.untold.pop(|position| self.shared.dedup.is_on_disk(position)) {
             self.tellings.append(tellings);
+            self.recorder.has_news = true;
+        }
+    }
+
+    /// Records how far sources are settled once nothing has been committed for a while.
+    pub(super) fn record_when_due(&mut self, now: Instant) -> Result<(), Stop> {
+        match self.recorder.look_due() {
+            // What is on its way to who wants to know is not settled yet.
+            Some(due) if due <= now && self.tellings.is_empty() => self.recorder.record_positions(&self.shared, None),
+            _ => Ok(()),
         }
     }
 }

@@ -107,6 +107,7 @@ impl Desk {
         self.send();
         self.commit_when_due(now, sink)?;
         self.tell_durable();
+        self.record_when_due(now)?;
         if self.attached.is_empty() {
             self.next_poll = None;
         } else if *self.next_poll.get_or_insert(now + POLL) <= now {
@@ -120,7 +121,8 @@ impl Desk {
     /// When something will be due, if nothing comes.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let untold = (!self.untold.is_empty()).then(|| Instant::now() + POLL / 4);
-        [self.delayed.next_due(), self.commit_due(), self.next_poll, untold].into_iter().flatten().min()
+        let dues = [self.delayed.next_due(), self.commit_due(), self.recorder.look_due(), self.next_poll, untold];
+        dues.into_iter().flatten().min()
     }
 
     /// Whether more may be taken in.
