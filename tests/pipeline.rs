@@ -526,3 +526,41 @@ fn a_dropped_pipeline_marks_nothing_that_is_not_delivered() {
     drop(pipeline);
     assert!(!dedup.contains("a"));
 }
+
+#[test]
+fn a_sink_that_refuses_an_event_for_good_does_not_keep_it_from_the_others() {
+    let refuses = Recorder::default().then(|_| Err(SinkError::new([(0, FailureClass::Permanent)])));
+    let late = Recorder::default().then(|_| Err(SinkError::new([(0, FailureClass::Transient)])));
+    let dead = Recorder::default();
+    let builder = Pipeline::builder(set()).sink(refuses.clone()).sink(late.clone());
+    let pipeline = builder.dead_letter(dead.clone()).start().unwrap();
+    pipeline.submit(Event::new("a", "one")).unwrap();
+    let stats = pipeline.drain().unwrap();
+    assert_eq!((stats.delivered, stats.dead_lettered, stats.failed_attempts), (0, 1, 2));
+    assert_eq!((refuses.ids(), late.ids(), dead.ids()), (vec![], vec!["a".to_owned()], vec!["a".to_owned()]));
+}
+
+#[test]
+fn a_lone_event_is_not_kept_waiting_by_a_producer_that_never_stops() {
+    let sink = Recorder::default();
+    let pipeline = Pipeline::builder(set()).sink(sink.clone()).queue_events(512).start().unwrap();
+    let has_come = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut producer = pipeline.producer();
+            let payload = "x".repeat(1_000);
+            let mut number = 0_u64;
+            while !has_come.load(Ordering::Relaxed) {
+                producer.submit(Event::new(&(number % 1_000).to_string(), &payload)).unwrap();
+                number += 1;
+            }
+        });
+        let (told, settled) = std::sync::mpsc::channel();
+        let mut producer = pipeline.producer();
+        producer.submit_with(Event::new("lone", ""), move |_| told.send(()).unwrap()).unwrap();
+        let arrived = settled.recv_timeout(Duration::from_secs(60));
+        has_come.store(true, Ordering::Relaxed);
+        assert_eq!(arrived, Ok(()));
+    });
+    pipeline.drain().unwrap();
+}

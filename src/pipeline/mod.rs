@@ -24,6 +24,7 @@ mod commit;
 mod delivery;
 mod desk;
 mod error;
+mod failing;
 mod flight;
 mod held;
 mod lane;
@@ -126,7 +127,8 @@ impl Pipeline {
 
     /// Submits an event, and has `on_settled` called by a worker once it is settled. Waits while the pipeline is full.
     ///
-    /// The callback should be short: its worker waits. It is dropped uncalled when the event is not taken, or not finished.
+    /// The callback should be short, and must not wait for this pipeline: its worker waits for the callback. It is dropped
+    /// uncalled when the event is not taken, or not finished.
     ///
     /// # Errors
     /// As [`Pipeline::submit`].
@@ -230,8 +232,7 @@ impl Pipeline {
             };
             let ledgers = self.shared.sources.all();
             for bundle in self.shared.intakes[worker].take_down() {
-                let events = 0..bundle.item.len();
-                unfinished.extend(events.map(|event| OwnedEvent::from(bundle.item.event(event, &ledgers))));
+                unfinished.extend(bundle.item.all(&ledgers).map(OwnedEvent::from));
             }
             self.shared.report(format!("worker {worker} is stuck in a sink"));
             self.shared.add_unfinished(unfinished);
