@@ -24,6 +24,7 @@ use super::Shared;
 use super::batch::{Batch, Failures, Place, Single};
 use super::books::PipelineStats;
 use super::commit::{CommitAt, Out, Recorder};
+use super::conflict::Conflicting;
 use super::delivery::Delivery;
 use super::flight::{Failure, Flight};
 use super::held::{Attached, Delayed};
@@ -171,12 +172,15 @@ impl Desk {
             bundles.push(bundle);
         }
         let mut batch = Batch { bundles, picks: Vec::new(), is_pooled: true };
-        let Ok(reserved) = self.shared.reserve(&batch.bundles) else {
+        let Ok(mut reserved) = self.shared.reserve(&batch.bundles) else {
             return Err(self.give_up_unjudged(&batch));
         };
         let (mut unmarked, mut repeats, mut tellings) = (Vec::new(), Vec::new(), Tellings::default());
+        let (mut conflicts, mut waiting, mut buried, mut conflict) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut verdicts = reserved.verdicts().iter();
         let (mut read, mut duplicate, mut late, mut refused, mut is_lost) = (0, 0, 0, 0, false);
+        let on_conflict = self.shared.dedup.on_conflict();
+        let conflicting = |in_flight| Conflicting::of(on_conflict, in_flight);
         let Batch { bundles, picks, .. } = &mut batch;
         for (number, bundle) in (0..).zip(bundles) {
             let bundle = &mut bundle.item;
@@ -194,6 +198,27 @@ impl Desk {
                         }
                     }
                     ReserveVerdict::InFlight => repeats.push(place),
+                    ReserveVerdict::Conflict { in_flight } => match conflicting(*in_flight) {
+                        Conflicting::Waits => {
+                            repeats.push(place);
+                            waiting.push(place);
+                        }
+                        Conflicting::Deliver => {
+                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
+                            conflicts.push(picks.len() as u32);
+                            unmarked.push(picks.len() as u32);
+                            picks.push(place);
+                        }
+                        Conflicting::Bury => {
+                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
+                            buried.push(place);
+                        }
+                        Conflicting::Drop => {
+                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
+                            let event = event as usize;
+                            tellings.add(bundle.origin(event), bundle.take_callback(event), Settled::Duplicate);
+                        }
+                    },
                     ReserveVerdict::Unjudged(why) => {
                         unmarked.push(picks.len() as u32);
                         picks.push(place);
@@ -212,8 +237,11 @@ impl Desk {
         (books.read, books.duplicate) = (books.read + read, books.duplicate + duplicate);
         (books.first_seen, books.in_flight) = (books.first_seen + firsts, books.in_flight + firsts);
         (books.late, books.refused) = (books.late + late, books.refused + refused);
+        books.conflicts += conflict;
         books.attached += repeats.len() as u64;
-        let mut flight = Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked) };
+        self.release_digests(&mut reserved, &batch, &waiting);
+        self.bury(&mut reserved, &mut batch, &buried);
+        let mut flight = Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked, conflicts) };
         if self.shared.delivery == Delivery::AtMostOnce
             && let Some(reserved) = &mut flight.doubt.reservation
         {

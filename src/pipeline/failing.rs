@@ -28,10 +28,15 @@ impl Desk {
         for failure in failures {
             lacking.entry(failure.pick).or_default().push(failure);
         }
-        let ids: HashSet<_> = lacking.keys().map(|pick| batch.fingerprint(*pick as usize)).collect();
-        let mut reservation = doubt.reservation.as_mut().map(|all| all.split(|id| ids.contains(&id)));
+        let reserved = |desk: &Self, pick: u32| match doubt.conflicts.binary_search(&pick) {
+            Ok(_) => desk.digest_at(batch, batch.picks[pick as usize]),
+            Err(_) => batch.fingerprint(pick as usize),
+        };
+        let ids: BTreeMap<u32, _> = lacking.keys().map(|pick| (*pick, reserved(self, *pick))).collect();
+        let all_ids: HashSet<_> = ids.values().copied().collect();
+        let mut reservation = doubt.reservation.as_mut().map(|all| all.split(|id| all_ids.contains(&id)));
         for (pick, failures) in &lacking {
-            let id = batch.fingerprint(*pick as usize);
+            let id = ids[pick];
             let mut trial = match doubt.trials.get_mut(*pick as usize) {
                 Some(trial) => std::mem::take(trial),
                 None => Trial {
@@ -40,7 +45,7 @@ impl Desk {
                     ..Trial::default()
                 },
             };
-            trial.reservation = trial.reservation.filter(|reservation| reservation.pending() > 0);
+            trial.reservation = trial.reservation.filter(|reservation| !reservation.is_empty());
             let single = batch.single(batch.picks[*pick as usize]);
             self.hold(Held { single, trial }, failures, to_dead_letter);
         }
@@ -48,7 +53,7 @@ impl Desk {
     }
 
     /// Has an event wait for its next try, which may be at the dead letter.
-    fn hold(&mut self, mut held: Held, failures: &[Failure], to_dead_letter: bool) {
+    pub(super) fn hold(&mut self, mut held: Held, failures: &[Failure], to_dead_letter: bool) {
         let trial = &mut held.trial;
         let may_pass = |failure: &&Failure| to_dead_letter || failure.class != FailureClass::Permanent;
         let class = failures.iter().filter(may_pass).map(|failure| failure.class).max_by_key(|class| severity(*class));
