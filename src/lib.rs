@@ -49,10 +49,12 @@ pub mod time;
 mod window;
 
 pub use dedup::{
-    BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnCorrupt, OnLogFailure,
-    OpenError, Position, Progress, Recovery, RecoveryProgress, Reservation, Stats, WhenFull,
+    BuildError, Builder, Deduplicator, Durability, Error, Explained, LogError, Loss, OnConflict, OnCorrupt,
+    OnLogFailure, OpenError, Position, Progress, Recovery, RecoveryProgress, Reservation, Stats, WhenFull,
 };
-pub use event::{Event, Fingerprint, IdHash, OwnedEvent, Reason, ReserveVerdict, Secret, Source, Unjudged, Verdict};
+pub use event::{
+    Digest, Event, Fingerprint, IdHash, OwnedEvent, Reason, ReserveVerdict, Secret, Source, Unjudged, Verdict,
+};
 pub use log::survive_sigbus;
 pub use pipeline::{Delivery, Pipeline, Settled};
 pub use queue::WaitStrategy;

@@ -526,3 +526,85 @@ fn a_dropped_pipeline_marks_nothing_that_is_not_delivered() {
     drop(pipeline);
     assert!(!dedup.contains("a"));
 }
+
+#[test]
+fn a_sink_that_refuses_an_event_for_good_does_not_keep_it_from_the_others() {
+    let refuses = Recorder::default().then(|_| Err(SinkError::new([(0, FailureClass::Permanent)])));
+    let late = Recorder::default().then(|_| Err(SinkError::new([(0, FailureClass::Transient)])));
+    let dead = Recorder::default();
+    let builder = Pipeline::builder(set()).sink(refuses.clone()).sink(late.clone());
+    let pipeline = builder.dead_letter(dead.clone()).start().unwrap();
+    pipeline.submit(Event::new("a", "one")).unwrap();
+    let stats = pipeline.drain().unwrap();
+    assert_eq!((stats.delivered, stats.dead_lettered, stats.failed_attempts), (0, 1, 2));
+    assert_eq!((refuses.ids(), late.ids(), dead.ids()), (vec![], vec!["a".to_owned()], vec!["a".to_owned()]));
+}
+
+#[test]
+fn a_lone_event_is_not_kept_waiting_by_a_producer_that_never_stops() {
+    let sink = Recorder::default();
+    let pipeline = Pipeline::builder(set()).sink(sink.clone()).queue_events(512).start().unwrap();
+    let has_come = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut producer = pipeline.producer();
+            let payload = "x".repeat(1_000);
+            let mut number = 0_u64;
+            while !has_come.load(Ordering::Relaxed) {
+                producer.submit(Event::new(&(number % 1_000).to_string(), &payload)).unwrap();
+                number += 1;
+            }
+        });
+        let (told, settled) = std::sync::mpsc::channel();
+        let mut producer = pipeline.producer();
+        producer.submit_with(Event::new("lone", ""), move |_| told.send(()).unwrap()).unwrap();
+        let arrived = settled.recv_timeout(Duration::from_secs(60));
+        has_come.store(true, Ordering::Relaxed);
+        assert_eq!(arrived, Ok(()));
+    });
+    pipeline.drain().unwrap();
+}
+
+#[test]
+fn the_same_id_with_another_payload_is_what_the_set_says() {
+    use dedupd::OnConflict;
+    let expected = [
+        (OnConflict::Ignore, "x", "", (6, 0)),
+        (OnConflict::Count, "x", "", (6, 5)),
+        (OnConflict::Pass, "xyz", "", (6, 2)),
+        (OnConflict::Divert, "x", "yz", (6, 2)),
+    ];
+    for (on_conflict, delivered, diverted, books) in expected {
+        for one_by_one in [true, false] {
+            // The first try fails: what comes meanwhile is attached, and judged once the first is delivered.
+            let sink = Recorder::default().then(|batch| Err(SinkError::rest(0..batch.len(), FailureClass::Transient)));
+            let dead = Recorder::default();
+            let dedup = Deduplicator::builder().on_conflict(on_conflict).build().unwrap();
+            let pipeline = Pipeline::builder(dedup).sink(sink.clone()).dead_letter(dead.clone()).start().unwrap();
+            let events = ["x", "y", "x", "y", "z", "y", "z"].map(|payload| Event::new("a", payload));
+            if one_by_one {
+                events.iter().for_each(|event| pipeline.submit(*event).unwrap());
+            } else {
+                pipeline.submit_batch(&events).unwrap();
+            }
+            let stats = pipeline.drain().unwrap();
+            let payloads = |sink: &Recorder| {
+                let mut all: Vec<_> =
+                    sink.delivered.lock().unwrap().iter().map(|(_, payload)| payload.clone()).collect();
+                assert!(all.is_empty() || all[0] == "x" || all[0] == "y", "{all:?}");
+                all.sort();
+                all.concat()
+            };
+            assert_eq!((payloads(&sink).as_str(), payloads(&dead).as_str()), (delivered, diverted), "{on_conflict}");
+            assert_eq!((stats.duplicate, stats.conflicts), books, "{on_conflict}: {stats:?}");
+            assert_eq!((stats.delivered, stats.attached), (1, 0), "{on_conflict}");
+            assert!(stats.balances());
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_whose_set_diverts_conflicts_needs_a_dead_letter() {
+    let dedup = Deduplicator::builder().on_conflict(dedupd::OnConflict::Divert).build().unwrap();
+    assert_eq!(Pipeline::builder(dedup).sink(Recorder::default()).start().unwrap_err().code(), "no_dead_letter");
+}

@@ -51,6 +51,7 @@ mod key;
 mod lines;
 mod members;
 mod path;
+mod payload;
 mod record;
 mod search;
 mod text;
@@ -63,6 +64,7 @@ pub use explain::{ExplainedPart, ExplainedValue, Explanation, Outcome};
 pub use key::{KeyError, KeySpec};
 pub use lines::strip_bom;
 pub use members::member_paths;
+pub use payload::PayloadSpec;
 pub use record::{Bad, BadReason, BadTime, Content, Record};
 
 use judge::Judge;

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 #[cfg(all(test, not(loom)))]
 use super::durable::Cut;
-use super::durable::{Durable, OnRecovery, Settings, State};
+use super::durable::{Digests, Durable, OnRecovery, Settings, State};
 use super::housekeeping::Tended;
-use super::{BuildError, Deduplicator, Durability, Error, Inner, OnCorrupt, OnLogFailure, RecoveryProgress};
-use crate::event::{Hasher, IdHash, Secret};
+use super::{
+    BuildError, Deduplicator, Durability, Error, Inner, OnConflict, OnCorrupt, OnLogFailure, RecoveryProgress,
+};
+use crate::event::{Digester, Hasher, IdHash, Secret};
 use crate::log::DISK_BYTES_MIN;
 #[cfg(all(test, not(loom)))]
 use crate::log::Storage;
 use crate::time::{Clock, SystemClock, nanos};
 use crate::window::{Config, LATENESS_WINDOWS_MAX, Limits, Set, Shape};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 /// What to do when a limit on ids or memory is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,6 +54,9 @@ pub struct Builder {
     max_disk: Option<u64>,
     open_full: bool,
     id_paths: String,
+    on_conflict: OnConflict,
+    conflict_ignore: String,
+    digests_as_found: bool,
     on_recovery: Option<Box<OnRecovery>>,
     shape: Option<Shape>,
 }
@@ -78,6 +83,9 @@ impl Builder {
             max_disk: None,
             open_full: false,
             id_paths: String::new(),
+            on_conflict: OnConflict::default(),
+            conflict_ignore: String::new(),
+            digests_as_found: false,
             on_recovery: None,
             shape: None,
         }
@@ -118,7 +126,8 @@ impl Builder {
         self
     }
 
-    /// The most ids at a time, seen and pending ones together. No limit by default.
+    /// The most ids at a time, seen and pending ones together. No limit by default. With [`Builder::on_conflict`] an event
+    /// takes two.
     pub fn max_ids(mut self, ids: usize) -> Self {
         self.max_ids = Some(ids);
         self
@@ -208,6 +217,29 @@ impl Builder {
     /// opened with another one.
     pub fn id_paths(mut self, id_paths: impl Into<String>) -> Self {
         self.id_paths = id_paths.into();
+        self
+    }
+
+    /// What is done with an event whose ID is known and whose payload is not: nothing by default, and payloads are not looked
+    /// at. Otherwise each event is two entries in the set, its ID and the digest of both, and takes twice the memory and the
+    /// log; limits count both. Ask with [`Deduplicator::reserve_digests`] then, always: see there.
+    ///
+    /// A state keeps to what it was made with, digests or none: without them each known ID would be in conflict.
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
+    /// What is left out of the payloads that digests are made of, in the caller's words, such as the names of JSON members. A
+    /// state remembers it, and is not opened with another one.
+    pub fn conflict_ignore(mut self, left_out: impl Into<String>) -> Self {
+        self.conflict_ignore = left_out.into();
+        self
+    }
+
+    /// Opens a state with payload digests or without, whichever it was made with: for who only forgets ids.
+    pub fn digests_as_found(mut self, as_found: bool) -> Self {
+        self.digests_as_found = as_found;
         self
     }
 
@@ -319,6 +351,11 @@ impl Builder {
             disk_bytes_max: self.max_disk,
             opens_full: self.open_full,
             id_paths: std::mem::take(&mut self.id_paths),
+            digests: match self.on_conflict {
+                _ if self.digests_as_found => Digests::AsFound,
+                OnConflict::Ignore => Digests::Without,
+                _ => Digests::With(std::mem::take(&mut self.conflict_ignore)),
+            },
             hash: self.hash,
             secret: self.secret.take(),
             window: self.window,
@@ -353,7 +390,12 @@ impl Builder {
             hash: self.hash,
             window: self.window,
             event_time,
+            extends: self.extend,
             bypassed: AtomicU64::new(0),
+            on_conflict: self.on_conflict,
+            digester: Digester::new(&secret),
+            judging: Mutex::new(()),
+            conflicts: AtomicU64::new(0),
             secret,
             _tended: tended,
         });
@@ -392,7 +434,7 @@ impl Builder {
             limits,
             extend: self.extend,
             gathers,
-            expected_ids: self.expected_ids as u64,
+            expected_ids: self.expected_ids as u64 * (1 + u64::from(self.on_conflict != OnConflict::Ignore)),
             memory_bytes_max: bytes_max,
             shape,
         })
@@ -417,6 +459,8 @@ impl fmt::Debug for Builder {
             .field("max_disk", &self.max_disk)
             .field("open_full", &self.open_full)
             .field("id_paths", &self.id_paths)
+            .field("on_conflict", &self.on_conflict)
+            .field("conflict_ignore", &self.conflict_ignore)
             .finish_non_exhaustive()
     }
 }

@@ -9,6 +9,7 @@
 //! - [`Deduplicator::reserve_batch`] marks in two steps, reserve and commit: nothing is marked whose work was not done.
 
 mod builder;
+mod conflict;
 mod durability;
 mod durable;
 mod error;
@@ -23,16 +24,17 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::event::{Fingerprint, Hasher, IdHash, Reason, Secret, Unjudged, Verdict};
+use crate::event::{Digester, Fingerprint, Hasher, IdHash, Reason, Secret, Unjudged, Verdict};
 use crate::time::{Clock, Timestamp};
 use crate::window::{Act, Answer, Set, Times, When};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use durable::Durable;
 use housekeeping::Tended;
 
 pub use builder::{Builder, WhenFull};
+pub use conflict::OnConflict;
 pub use durability::{Durability, OnCorrupt, OnLogFailure};
 pub use error::{BuildError, Error, LogError, OpenError};
 pub use position::Position;
@@ -71,8 +73,15 @@ struct Inner {
     secret: Secret,
     window: Duration,
     event_time: bool,
+    extends: bool,
     /// Questions answered with first-seen because they could not be judged. Relaxed: it orders nothing.
     bypassed: AtomicU64,
+    on_conflict: OnConflict,
+    digester: Digester,
+    /// Held while a batch with payload digests is judged: see [`conflict`].
+    judging: Mutex<()>,
+    /// Conflicts that were found. Relaxed: it orders nothing.
+    conflicts: AtomicU64,
     _tended: Arc<Tended>,
 }
 
@@ -523,7 +532,8 @@ impl Inner {
         let keeper = self.durable.as_ref().map(Durable::keeper);
         let (unlogged, disk_bytes) =
             keeper.map_or((0, 0), |keeper| (keeper.unlogged() + keeper.waiting(), keeper.disk_bytes()));
-        Stats { unlogged, disk_bytes, ..Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed)) }
+        let conflicts = self.conflicts.load(Ordering::Relaxed);
+        Stats { unlogged, disk_bytes, conflicts, ..Stats::new(&self.set, self.bypassed.load(Ordering::Relaxed)) }
     }
 }
 

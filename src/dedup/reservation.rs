@@ -1,5 +1,7 @@
 //! [`Reservation`]: ids that are nobody else's until it is resolved.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use super::Inner;
@@ -34,8 +36,29 @@ pub struct Reservation {
     pending: Vec<Fingerprint>,
     /// Their times, when they have any.
     times: Option<Vec<Timestamp>>,
+    /// The payload digests that are reserved here.
+    digests: Vec<PendingDigest>,
     /// In event time, the highest time of any event asked about.
     latest: Option<Timestamp>,
+}
+
+/// A payload digest that is reserved.
+pub(super) struct PendingDigest {
+    /// The ID that is reserved beside it; none when it is a conflict's, whose ID is known.
+    pub(super) id: Option<Fingerprint>,
+    pub(super) digest: Fingerprint,
+    /// When its ID has one.
+    pub(super) time: Option<Timestamp>,
+}
+
+/// What was found of a batch with payload digests, and reserved of it.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub(super) verdicts: Vec<ReserveVerdict>,
+    pub(super) pending: Vec<Fingerprint>,
+    pub(super) times: Option<Vec<Timestamp>>,
+    pub(super) digests: Vec<PendingDigest>,
+    pub(super) latest: Option<Timestamp>,
 }
 
 impl Reservation {
@@ -70,7 +93,21 @@ impl Reservation {
             let duplicates = verdicts.iter_mut().filter(|verdict| **verdict == ReserveVerdict::Duplicate);
             duplicates.for_each(|verdict| *verdict = ReserveVerdict::Unjudged(Unjudged::LogFailed));
         }
-        Self { inner: Arc::clone(inner), verdicts, pending, times: mine_times, latest }
+        Self { inner: Arc::clone(inner), verdicts, pending, times: mine_times, digests: Vec::new(), latest }
+    }
+
+    /// Of a batch with payload digests; what it found is to be confirmed still.
+    pub(super) fn judged(inner: &Arc<Inner>, judged: Judged) -> Self {
+        let Judged { mut verdicts, pending, times, digests, latest } = judged;
+        let confirmed = inner.durable.as_ref().is_none_or(|durable| durable.keeper().confirm());
+        let rests_on_log = |verdict: &&mut ReserveVerdict| {
+            matches!(verdict, ReserveVerdict::Duplicate | ReserveVerdict::Conflict { in_flight: false })
+        };
+        if !confirmed {
+            let unconfirmed = verdicts.iter_mut().filter(rests_on_log);
+            unconfirmed.for_each(|verdict| *verdict = ReserveVerdict::Unjudged(Unjudged::LogFailed));
+        }
+        Self { inner: Arc::clone(inner), verdicts, pending, times, digests, latest }
     }
 
     /// One verdict for each id, in order.
@@ -97,11 +134,29 @@ impl Reservation {
             None => self.mark(),
             Some(durable) => {
                 let keeper = durable.keeper();
-                keeper.commit(&self.pending, self.times.as_deref(), self.latest, progress, || self.mark())?;
+                let (records, times) = self.records();
+                keeper.commit(&records, times.as_deref(), self.latest, progress, || self.mark())?;
             }
         }
         self.pending.clear();
+        self.digests.clear();
         Ok(())
+    }
+
+    /// What is reserved, and the times of that: the ids, and behind them the digests.
+    fn records(&self) -> (Cow<'_, [Fingerprint]>, Option<Cow<'_, [Timestamp]>>) {
+        let (ids, times) = (Cow::Borrowed(&self.pending[..]), self.times.as_deref().map(Cow::Borrowed));
+        if self.digests.is_empty() {
+            return (ids, times);
+        }
+        let mut records = ids.into_owned();
+        records.extend(self.digests.iter().map(|pending| pending.digest));
+        let times = times.map(|times| {
+            let mut times = times.into_owned();
+            times.extend(self.digests.iter().filter_map(|pending| pending.time));
+            Cow::Owned(times)
+        });
+        (Cow::Owned(records), times)
     }
 
     /// Takes over what `other` holds, so that both are committed as one, all or nothing. The verdicts of `other` are
@@ -117,18 +172,21 @@ impl Reservation {
         if let (Some(times), Some(others)) = (&mut self.times, &mut other.times) {
             times.append(others);
         }
+        self.digests.append(&mut other.digests);
         self.latest = self.latest.max(other.latest);
         Ok(())
     }
 
     /// Takes out the reserved ids that `wanted` chooses: they are a reservation of their own from now on, without verdicts.
-    /// Those that stay keep their order.
+    /// Those that stay keep their order. The payload digest of a first-seen event goes with its ID; a conflict has reserved
+    /// its digest alone, and is chosen by [the fingerprint of that](crate::Digest::as_fingerprint).
     pub fn split(&mut self, mut wanted: impl FnMut(Fingerprint) -> bool) -> Self {
         let mut other = Self {
             inner: Arc::clone(&self.inner),
             verdicts: Vec::new(),
             pending: Vec::new(),
             times: self.times.as_ref().map(|_| Vec::new()),
+            digests: Vec::new(),
             latest: self.latest,
         };
         let chosen: Vec<bool> = self.pending.iter().map(|fingerprint| wanted(*fingerprint)).collect();
@@ -137,41 +195,72 @@ impl Reservation {
         if let (Some(times), Some(others)) = (&mut self.times, &mut other.times) {
             let mut keep = chosen.iter();
             others.extend(times.extract_if(.., |_| keep.next().is_some_and(|chosen| *chosen)));
+        }
+        if !self.digests.is_empty() {
+            let taken: HashSet<Fingerprint> = other.pending.iter().copied().collect();
+            other.digests.extend(self.digests.extract_if(.., |pending| match pending.id {
+                Some(id) => taken.contains(&id),
+                None => wanted(pending.digest),
+            }));
+        }
+        if self.times.is_some() {
             // Neither may settle a time that only the other's events have reached.
-            (self.latest, other.latest) = (times.iter().max().copied(), others.iter().max().copied());
+            (self.latest, other.latest) = (self.latest_pending(), other.latest_pending());
         }
         other
     }
 
-    /// How many ids are reserved here and not committed.
+    /// The highest time of what is reserved.
+    fn latest_pending(&self) -> Option<Timestamp> {
+        let digests = self.digests.iter().filter_map(|pending| pending.time);
+        self.times.iter().flatten().copied().chain(digests).max()
+    }
+
+    /// How many ids are reserved here and not committed; their payload digests do not count.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// What is reserved here and not committed.
+    /// Nothing is reserved here, or all is committed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.digests.is_empty()
+    }
+
+    /// The ids that are reserved here and not committed.
     pub(crate) fn fingerprints(&self) -> &[Fingerprint] {
         &self.pending
     }
 
-    /// Marks what is reserved, in memory.
+    /// Marks what is reserved, in memory. Digests come after the ids, so that none is forgotten before its ID is: a repeat
+    /// would be a conflict then.
     fn mark(&self) {
         let clock = self.inner.clock.now().as_nanos();
-        match &self.times {
-            Some(times) => self.inner.set.commit_batch(&self.pending, Times::Each { times, clock }),
+        self.mark_these(&self.pending, self.times.as_deref(), clock);
+        if !self.digests.is_empty() {
+            let digests: Vec<Fingerprint> = self.digests.iter().map(|pending| pending.digest).collect();
+            let times: Vec<Timestamp> = self.digests.iter().filter_map(|pending| pending.time).collect();
+            self.mark_these(&digests, self.times.is_some().then_some(&times), clock);
+        }
+    }
+
+    fn mark_these(&self, fingerprints: &[Fingerprint], times: Option<&[Timestamp]>, clock: i64) {
+        match times {
+            Some(times) => self.inner.set.commit_batch(fingerprints, Times::Each { times, clock }),
             None if self.inner.event_time => {
-                for fingerprint in &self.pending {
+                for fingerprint in fingerprints {
                     self.inner.set.commit(*fingerprint, When::Event { time: clock, clock });
                 }
             }
-            None => self.inner.set.commit_batch(&self.pending, Times::Now(clock)),
+            None => self.inner.set.commit_batch(fingerprints, Times::Now(clock)),
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        for fingerprint in &self.pending {
+        // Ids first: a payload that is unknown while its ID is known is a conflict.
+        for fingerprint in self.pending.iter().chain(self.digests.iter().map(|pending| &pending.digest)) {
             self.inner.set.release(*fingerprint);
         }
     }
@@ -186,7 +275,7 @@ impl fmt::Debug for Reservation {
     }
 }
 
-fn verdict(answer: Answer) -> ReserveVerdict {
+pub(super) fn verdict(answer: Answer) -> ReserveVerdict {
     match answer {
         Answer::New | Answer::Reappeared => ReserveVerdict::FirstSeen,
         Answer::Seen => ReserveVerdict::Duplicate,

@@ -2,7 +2,8 @@
 
 use crate::window::Set;
 
-/// A count of what happened, and what there is now. In ids, but for bytes.
+/// A count of what happened, and what there is now. In ids, but for bytes. Where payloads are compared, their digests are
+/// counted like ids: an event is two questions, and two ids that are remembered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -22,6 +23,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// Questions about an ID that was reserved.
     pub in_flight: u64,
+    /// Events whose ID was known and whose payload was not: see [`OnConflict`](crate::OnConflict).
+    pub conflicts: u64,
     /// Questions not judged because the event was late.
     pub late: u64,
     /// Questions not judged because the set was full.
@@ -53,6 +56,7 @@ impl Stats {
             reappeared: tally.reappeared,
             duplicates: tally.duplicates,
             in_flight: tally.in_flight,
+            conflicts: 0,
             late: tally.late,
             full: tally.full,
             future: set.future(),

@@ -14,6 +14,8 @@
 //! XXH3 secret  = 12 blocks: SipHash-2-4-128(key = scope key, "dedupd/xxh3" 00 block number as u32 LE)
 //! Xxh3         = XXH3-128 of id with that 192-byte secret
 //! ```
+//!
+//! Payload digests have a key of their own beside those of all scopes: see [`digest`](super::digest).
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -233,7 +235,14 @@ fn scope_key(secret: &Secret, scope: &[u8]) -> [u8; 16] {
     prf(key, &[b"dedupd/scope\0", salt, scope])
 }
 
-fn xxh3_secret(key: &[u8; 16]) -> Box<[u8; XXH3_SECRET_BYTES]> {
+/// The key of payload digests. Its text starts unlike that of every scope, so no scope has it.
+pub(super) fn digest_key(secret: &Secret) -> [u8; 16] {
+    let (key, salt) = secret.0.split_at(16);
+    prf(key, &[b"dedupd/digest\0", salt])
+}
+
+/// The 192 bytes that key XXH3, from a key of 128 bits.
+pub(super) fn xxh3_secret(key: &[u8; 16]) -> Box<[u8; XXH3_SECRET_BYTES]> {
     let mut secret = Box::new([0; XXH3_SECRET_BYTES]);
     for (number, block) in (0_u32..).zip(secret.chunks_exact_mut(16)) {
         block.copy_from_slice(&prf(key, &[b"dedupd/xxh3\0", &number.to_le_bytes()]));
@@ -252,4 +261,4 @@ fn prf(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
 }
 
 /// The length of XXH3's default secret; anything above 136 bytes serves.
-const XXH3_SECRET_BYTES: usize = 192;
+pub(super) const XXH3_SECRET_BYTES: usize = 192;

@@ -1,5 +1,6 @@
 //! What is asked and answered: events, fingerprints, verdicts and their reasons.
 
+mod digest;
 mod fingerprint;
 mod owned;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -11,6 +12,8 @@ use std::fmt;
 
 use crate::time::Timestamp;
 
+pub use digest::Digest;
+pub(crate) use digest::Digester;
 pub(crate) use fingerprint::Hasher;
 pub use fingerprint::{Fingerprint, IdHash, Secret};
 pub use owned::OwnedEvent;

@@ -26,6 +26,12 @@ pub enum ReserveVerdict {
     Duplicate,
     /// The ID is reserved and not yet resolved, by an earlier event of this batch or by another reservation.
     InFlight,
+    /// The ID is known, and its event came with another payload: see [`OnConflict`](crate::OnConflict). Where conflicts are
+    /// let through this one's digest is now reserved: deliver or divert the event, then commit.
+    Conflict {
+        /// The ID is reserved and not yet resolved, as for [`InFlight`](Self::InFlight); else it was seen.
+        in_flight: bool,
+    },
     /// The ID could not be judged; nothing was recorded.
     Unjudged(Unjudged),
 }

@@ -27,7 +27,11 @@ pub(super) struct Place {
 
 impl Batch {
     pub(super) fn event<'a>(&'a self, pick: usize, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
-        let Place { bundle, event } = self.picks[pick];
+        self.event_at(self.picks[pick], ledgers)
+    }
+
+    pub(super) fn event_at<'a>(&'a self, place: Place, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
+        let Place { bundle, event } = place;
         self.bundles[bundle as usize].item.event(event as usize, ledgers)
     }
 

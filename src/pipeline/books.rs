@@ -16,6 +16,8 @@ pub struct PipelineStats {
     pub first_seen: u64,
     /// Seen before within the window.
     pub duplicate: u64,
+    /// Duplicates whose payload is not the one that was seen, where payloads are compared.
+    pub conflicts: u64,
     /// Before the low watermark; delivered all the same, and not marked.
     pub late: u64,
     /// Not judged because the set was full; delivered all the same, and not marked.
@@ -49,6 +51,7 @@ impl PipelineStats {
         self.read += other.read;
         self.first_seen += other.first_seen;
         self.duplicate += other.duplicate;
+        self.conflicts += other.conflicts;
         self.late += other.late;
         self.refused += other.refused;
         self.attached += other.attached;

@@ -15,7 +15,7 @@ use super::lane::{self, Lanes};
 use super::sources::Sources;
 use super::worker::Worker;
 use super::{Delivery, Ending, Limits, Pipeline, Shared, StartError};
-use crate::dedup::{Deduplicator, Durability, Progress};
+use crate::dedup::{Deduplicator, Durability, OnConflict, Progress};
 use crate::queue::{Intake, WaitStrategy};
 use crate::sink::{Durable, Idempotency, Sink, SinkError};
 use crate::window::HashRing;
@@ -114,6 +114,9 @@ impl PipelineBuilder {
         }
         if self.sinks.len() > SINKS_MAX {
             return Err(StartError::TooManySinks { sinks: self.sinks.len(), sinks_max: SINKS_MAX });
+        }
+        if self.dead_letter.is_none() && self.dedup.on_conflict() == OnConflict::Divert {
+            return Err(StartError::NoDeadLetter);
         }
         let delivery = self.mode()?;
         let is_exact = delivery == Delivery::ExactlyOnce;

@@ -170,6 +170,11 @@ impl Bundle {
         if extra.is_empty() { event } else { with_extra(event, extra, ledgers) }
     }
 
+    /// All events, in order.
+    pub(super) fn all<'a>(&'a self, ledgers: &'a [Arc<Ledger>]) -> impl Iterator<Item = Event<'a>> {
+        (0..self.len()).map(|index| self.event(index, ledgers))
+    }
+
     /// The time of event `index`, when it has one.
     pub(super) fn time(&self, index: usize) -> Option<Timestamp> {
         self.event(index, &[]).time()

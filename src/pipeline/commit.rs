@@ -205,10 +205,9 @@ impl Desk {
                 self.recorder.record(&self.shared, reservation, out.position.as_deref())?;
                 out.reservation = None;
                 let Some(mut out) = self.outs.pop_front() else { break };
-                for id in ids {
-                    self.end_attached(id, &mut out.tellings);
-                }
+                let ended = self.end_all_attached(&ids, &mut out.tellings);
                 self.finish(out)?;
+                ended?;
             } else {
                 // Events that cannot be marked, and what stands in the sink with them.
                 if out.position.is_some() {

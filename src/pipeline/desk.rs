@@ -14,7 +14,7 @@
 //! The desk has a lock so that a shutdown whose deadline has passed can clear it while its worker is stuck in a sink. Nobody
 //! else wants that lock, and it is not held while a sink delivers.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,15 @@ use super::Shared;
 use super::batch::{Batch, Failures, Place, Single};
 use super::books::PipelineStats;
 use super::commit::{CommitAt, Out, Recorder};
+use super::conflict::Conflicting;
 use super::delivery::Delivery;
-use super::flight::{Doubt, Failure, Flight};
-use super::held::{Attached, Delayed, Held, Trial};
+use super::flight::{Failure, Flight};
+use super::held::{Attached, Delayed};
 use super::lane::{Job, Lanes};
 use super::settle::{Settled, Tellings, Untold};
 use crate::dedup::Error;
 use crate::event::{OwnedEvent, ReserveVerdict, Unjudged};
-use crate::sink::{FailureClass, Sink};
+use crate::sink::Sink;
 
 /// Why a worker ends before its time.
 #[derive(Debug)]
@@ -55,14 +56,16 @@ pub(super) struct Desk {
     /// Flights that the worker delivers itself, in order.
     ready: VecDeque<u64>,
     /// Jobs that wait for room in a lane, in order.
-    unsent: VecDeque<(Sender<Job>, Job)>,
+    pub(super) unsent: VecDeque<(Sender<Job>, Job)>,
     pub(super) outs: VecDeque<Out>,
     pub(super) recorder: Recorder,
     pub(super) delayed: Delayed,
     pub(super) attached: Attached,
     /// When to ask again about what is attached to an ID that is not this pipeline's.
-    next_poll: Option<Instant>,
+    pub(super) next_poll: Option<Instant>,
     pub(super) given_up: Vec<OwnedEvent>,
+    /// What has come and is not judged, in order.
+    pub(super) backlog: VecDeque<Single>,
     pub(super) untold: Untold,
     /// For the worker, to be told with no lock held.
     pub(super) tellings: Tellings,
@@ -94,6 +97,7 @@ impl Desk {
             attached: Attached::default(),
             next_poll: None,
             given_up: Vec::new(),
+            backlog: VecDeque::new(),
             untold: Untold::default(),
             tellings: Tellings::default(),
             free: Vec::new(),
@@ -111,7 +115,8 @@ impl Desk {
         if self.attached.is_empty() {
             self.next_poll = None;
         } else if *self.next_poll.get_or_insert(now + POLL) <= now {
-            self.next_poll = Some(now + POLL);
+            // The more there are, the more rarely: asking costs, and most wait for something of this worker's own.
+            self.next_poll = Some(now + POLL * (1 + self.attached.len() as u32 / 256));
             self.ask_attached()?;
         }
         self.retry(now);
@@ -136,6 +141,7 @@ impl Desk {
     /// Whether nothing is left that will ever be finished.
     pub(super) fn is_done(&self) -> bool {
         self.flights.is_empty()
+            && self.backlog.is_empty()
             && self.outs.is_empty()
             && self.delayed.len() == 0
             && self.attached.is_empty()
@@ -158,15 +164,25 @@ impl Desk {
         !self.untold.is_empty() && self.flights.is_empty() && self.outs.is_empty()
     }
 
-    /// Judges what has come.
-    pub(super) fn judge(&mut self, bundles: Vec<Single>) -> Result<(), Stop> {
+    /// Judges the next of what has come.
+    pub(super) fn judge(&mut self) -> Result<(), Stop> {
+        let (mut bundles, mut events) = (Vec::new(), 0);
+        while events < BATCH_EVENTS
+            && let Some(bundle) = self.backlog.pop_front()
+        {
+            events += bundle.item.len();
+            bundles.push(bundle);
+        }
         let mut batch = Batch { bundles, picks: Vec::new(), is_pooled: true };
-        let Ok(reserved) = self.shared.reserve(&batch.bundles) else {
+        let Ok(mut reserved) = self.shared.reserve(&batch.bundles) else {
             return Err(self.give_up_unjudged(&batch));
         };
         let (mut unmarked, mut repeats, mut tellings) = (Vec::new(), Vec::new(), Tellings::default());
+        let (mut conflicts, mut waiting, mut buried, mut conflict) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut verdicts = reserved.verdicts().iter();
         let (mut read, mut duplicate, mut late, mut refused, mut is_lost) = (0, 0, 0, 0, false);
+        let on_conflict = self.shared.dedup.on_conflict();
+        let conflicting = |in_flight| Conflicting::of(on_conflict, in_flight);
         let Batch { bundles, picks, .. } = &mut batch;
         for (number, bundle) in (0..).zip(bundles) {
             let bundle = &mut bundle.item;
@@ -184,6 +200,27 @@ impl Desk {
                         }
                     }
                     ReserveVerdict::InFlight => repeats.push(place),
+                    ReserveVerdict::Conflict { in_flight } => match conflicting(*in_flight) {
+                        Conflicting::Waits => {
+                            repeats.push(place);
+                            waiting.push(place);
+                        }
+                        Conflicting::Deliver => {
+                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
+                            conflicts.push(picks.len() as u32);
+                            unmarked.push(picks.len() as u32);
+                            picks.push(place);
+                        }
+                        Conflicting::Bury => {
+                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
+                            buried.push(place);
+                        }
+                        Conflicting::Drop => {
+                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
+                            let event = event as usize;
+                            tellings.add(bundle.origin(event), bundle.take_callback(event), Settled::Duplicate);
+                        }
+                    },
                     ReserveVerdict::Unjudged(why) => {
                         unmarked.push(picks.len() as u32);
                         picks.push(place);
@@ -202,13 +239,16 @@ impl Desk {
         (books.read, books.duplicate) = (books.read + read, books.duplicate + duplicate);
         (books.first_seen, books.in_flight) = (books.first_seen + firsts, books.in_flight + firsts);
         (books.late, books.refused) = (books.late + late, books.refused + refused);
+        books.conflicts += conflict;
         books.attached += repeats.len() as u64;
-        let mut flight = Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked) };
+        self.release_digests(&mut reserved, &batch, &waiting);
+        self.bury(&mut reserved, &mut batch, &buried);
+        let mut flight = Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked, conflicts) };
         if self.shared.delivery == Delivery::AtMostOnce
             && let Some(reserved) = &mut flight.doubt.reservation
         {
             let recorded = self.recorder.record(&self.shared, reserved, None);
-            recorded.inspect_err(|_| self.give_up_batch(&flight.batch))?;
+            recorded.inspect_err(|_| self.give_up_flight(&flight))?;
         }
         self.launch(flight);
         Ok(())
@@ -264,10 +304,10 @@ impl Desk {
                     picks.map(|pick| pick as u32).collect::<Vec<_>>()
                 });
                 if picks.as_ref().is_none_or(|picks| !picks.is_empty()) {
+                    // The dead letter is flushed with each job: few go there, and no other flush is meant for it.
                     let flush = match self.recorder.at {
                         CommitAt::Once => false,
                         CommitAt::Synced => true,
-                        // The flush of the interval is one of the sinks. What comes here is rare.
                         CommitAt::Within(_) => flight.to_dead_letter,
                     };
                     jobs.push((sender.clone(), job(Some((Arc::clone(batch), picks)), flush)));
@@ -335,7 +375,7 @@ impl Desk {
             debug_assert!(false, "a batch that landed is still in use");
             return;
         };
-        let failed = self.hold_failed(&mut doubt, &mut batch, to_dead_letter);
+        let failed = self.hold_lacking(&mut doubt, &mut batch, to_dead_letter);
         let settled = if to_dead_letter { Settled::DeadLettered } else { Settled::Delivered };
         let mut firsts = 0;
         let has_tickets = batch.bundles.iter().any(|bundle| bundle.item.has_tickets());
@@ -350,76 +390,6 @@ impl Desk {
         self.outs.push_back(Out { reservation, batch, failed, repeats, tellings, firsts, settled, position });
     }
 
-    /// Takes what failed out of a flight, and says which picks these are.
-    fn hold_failed(&mut self, doubt: &mut Doubt, batch: &mut Batch, to_dead_letter: bool) -> HashSet<u32> {
-        let mut failures = std::mem::take(&mut doubt.failures);
-        if failures.is_empty() {
-            return HashSet::new();
-        }
-        self.books.failed_attempts += failures.len() as u64;
-        failures.sort_by_key(|failure| failure.pick);
-        let ids: HashSet<_> = failures.iter().map(|failure| batch.fingerprint(failure.pick as usize)).collect();
-        let mut reservation = doubt.reservation.as_mut().map(|all| all.split(|id| ids.contains(&id)));
-        let now = Instant::now();
-        for same in failures.chunk_by(|a, b| a.pick == b.pick) {
-            let pick = same[0].pick;
-            let (id, place) = (batch.fingerprint(pick as usize), batch.picks[pick as usize]);
-            let mut trial = match doubt.trials.get_mut(pick as usize) {
-                Some(trial) => std::mem::take(trial),
-                None => Trial {
-                    reservation: reservation.as_mut().map(|all| all.split(|other| other == id)),
-                    is_first: doubt.is_first(pick),
-                    ..Trial::default()
-                },
-            };
-            trial.reservation = trial.reservation.filter(|reservation| reservation.pending() > 0);
-            let class = same.iter().map(|failure| failure.class).max_by_key(|class| severity(*class));
-            let class = class.unwrap_or(FailureClass::Transient);
-            if !to_dead_letter {
-                trial.lacking = same.iter().fold(0, |bits, failure| bits | bit(failure.sink));
-            }
-            let delay = self.delayed.delay(class, trial.attempts, self.shared.dedup.clock_now());
-            trial.attempts += u32::from(!matches!(class, FailureClass::Defer(_)));
-            let single = batch.single(place);
-            if class != FailureClass::Permanent || trial.to_dead_letter {
-                self.delayed.hold(Held { single, trial }, delay, now);
-            } else if self.dead_letter.is_some() {
-                trial.to_dead_letter = true;
-                self.delayed.hold(Held { single, trial }, Duration::ZERO, now);
-            } else {
-                self.give_up(&single, trial);
-            }
-        }
-        failures.iter().map(|failure| failure.pick).collect()
-    }
-
-    /// Nothing will be tried any more. The ID is released, and the oldest repeat takes its place.
-    fn give_up(&mut self, single: &Single, trial: Trial) {
-        let ledgers = self.shared.sources.all();
-        self.given_up.push(OwnedEvent::from(single.item.event(0, &ledgers)));
-        drop(trial);
-        if self.attached.has(single.item.fingerprint(0)) {
-            // Soon enough: the next round asks for it.
-            self.next_poll = Some(Instant::now());
-        }
-    }
-
-    /// Sends what is due to be tried again.
-    fn retry(&mut self, now: Instant) {
-        if !self.unsent.is_empty() || self.flights.len() >= FLIGHTS_MAX {
-            return;
-        }
-        let due = self.delayed.due(now, RETRIES_MAX);
-        let (dead, alive): (Vec<_>, Vec<_>) = due.into_iter().partition(|held| held.trial.to_dead_letter);
-        for (held, to_dead_letter) in [(alive, false), (dead, true)] {
-            if !held.is_empty() {
-                let (singles, trials) = held.into_iter().map(|held| (held.single, held.trial)).unzip();
-                let doubt = Doubt { trials, ..Doubt::default() };
-                self.launch(Flight { doubt, to_dead_letter, ..Flight::new(Batch::of(singles)) });
-            }
-        }
-    }
-
     /// Has all lanes flush what the first `outs` hold.
     pub(super) fn launch_flush(&mut self, outs: usize) {
         self.launch(Flight { flushes: Some(outs), ..Flight::new(Batch::of(Vec::new())) });
@@ -428,9 +398,7 @@ impl Desk {
     /// Of events that cannot be judged, as nothing can be recorded any more.
     fn give_up_unjudged(&mut self, batch: &Batch) -> Stop {
         let ledgers = self.shared.sources.all();
-        let events = batch.bundles.iter().flat_map(|bundle| {
-            (0..bundle.item.len()).map(|event| OwnedEvent::from(bundle.item.event(event, &ledgers)))
-        });
+        let events = batch.bundles.iter().flat_map(|bundle| bundle.item.all(&ledgers).map(OwnedEvent::from));
         let before = self.given_up.len();
         self.given_up.extend(events);
         let count = (self.given_up.len() - before) as u64;
@@ -441,9 +409,10 @@ impl Desk {
     }
 
     /// Of events that are judged and cannot be delivered.
-    fn give_up_batch(&mut self, batch: &Batch) {
+    fn give_up_flight(&mut self, flight: &Flight) {
         let ledgers = self.shared.sources.all();
-        self.given_up.extend((0..batch.picks.len()).map(|pick| OwnedEvent::from(batch.event(pick, &ledgers))));
+        let places = flight.batch.picks.iter().chain(&flight.repeats);
+        self.given_up.extend(places.map(|place| OwnedEvent::from(flight.batch.event_at(*place, &ledgers))));
     }
 
     /// Why nothing can be recorded.
@@ -452,17 +421,6 @@ impl Desk {
             Err(error) => Stop::Log(error),
             Ok(()) => Stop::Log(Error::Unjudged(Unjudged::LogFailed)),
         }
-    }
-}
-
-/// Which class decides what becomes of an event that several sinks failed to take: one that will never take it comes first.
-fn severity(class: FailureClass) -> u8 {
-    match class {
-        FailureClass::Defer(_) => 0,
-        FailureClass::Transient => 1,
-        FailureClass::Throttled { .. } => 2,
-        FailureClass::Auth => 3,
-        FailureClass::Permanent => 4,
     }
 }
 
@@ -475,9 +433,9 @@ pub(super) fn bit(sink: usize) -> u64 {
 pub(super) const DEAD_LETTER: usize = SINKS_MAX;
 /// Sinks of one pipeline, at most: a bit each.
 pub(super) const SINKS_MAX: usize = 63;
+/// Events judged together, about: their lines of the set stay in the cache until they are committed.
+const BATCH_EVENTS: usize = 1_024;
 /// Batches of one worker under way, at most.
-const FLIGHTS_MAX: usize = 8;
-/// Events tried again together, at most.
-const RETRIES_MAX: usize = 1_024;
+pub(super) const FLIGHTS_MAX: usize = 8;
 /// How often what is not told of is looked at.
 const POLL: Duration = Duration::from_millis(10);

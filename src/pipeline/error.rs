@@ -16,6 +16,9 @@ pub enum StartError {
     /// There is nowhere to deliver to.
     #[error("a pipeline needs a sink")]
     NoSink,
+    /// The set diverts conflicts, and there is nowhere to divert them to.
+    #[error("a set that diverts conflicts needs a pipeline with a dead letter")]
+    NoDeadLetter,
     /// More sinks than an event can be tracked for.
     #[error("{sinks} sinks are more than the {sinks_max} that are possible")]
     TooManySinks {
@@ -48,6 +51,7 @@ impl StartError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoSink => "no_sink",
+            Self::NoDeadLetter => "no_dead_letter",
             Self::TooManySinks { .. } => "too_many_sinks",
             Self::Delivery { .. } => "delivery",
             Self::Resume(_) => "sink_resume",

@@ -38,9 +38,9 @@ impl Flight {
         }
     }
 
-    /// Of events that were judged: `reservation` holds all but those `unmarked`.
-    pub(super) fn judged(batch: Batch, reservation: Reservation, unmarked: Vec<u32>) -> Self {
-        let doubt = Doubt { reservation: Some(reservation), unmarked, ..Doubt::default() };
+    /// Of events that were judged: `reservation` holds all but those `unmarked`, and the digests of `conflicts` among these.
+    pub(super) fn judged(batch: Batch, reservation: Reservation, unmarked: Vec<u32>, conflicts: Vec<u32>) -> Self {
+        let doubt = Doubt { reservation: Some(reservation), unmarked, conflicts, ..Doubt::default() };
         Self { doubt, ..Self::new(batch) }
     }
 }
@@ -52,8 +52,10 @@ pub(super) struct Doubt {
     pub(super) reservation: Option<Reservation>,
     /// By pick, when these are not tried for the first time.
     pub(super) trials: Vec<Trial>,
-    /// Picks that are delivered and not marked, rising: they could not be judged.
+    /// Picks that are delivered and not counted as first-seen, rising: they could not be judged, or are conflicts.
     pub(super) unmarked: Vec<u32>,
+    /// Of those, rising, the ones whose payload digest is reserved and not their ID: conflicts.
+    pub(super) conflicts: Vec<u32>,
     pub(super) failures: Vec<Failure>,
 }
 

@@ -22,14 +22,14 @@ pub(super) struct Held {
 pub(super) struct Trial {
     /// `None` when its ID is not, or no more, reserved.
     pub(super) reservation: Option<Reservation>,
-    /// The sinks that have not got it, a bit each.
+    /// The sinks that have not got it and may yet take it, a bit each.
     pub(super) lacking: u64,
     /// Failed tries so far.
     pub(super) attempts: u32,
     /// It is counted as first-seen.
     pub(super) is_first: bool,
-    /// The sinks will never take it.
-    pub(super) to_dead_letter: bool,
+    /// A sink will never take it.
+    pub(super) needs_dead_letter: bool,
 }
 
 /// The delay lane: held events by the time of their next try.

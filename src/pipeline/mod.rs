@@ -21,9 +21,11 @@ mod books;
 mod builder;
 mod bundle;
 mod commit;
+mod conflict;
 mod delivery;
 mod desk;
 mod error;
+mod failing;
 mod flight;
 mod held;
 mod lane;
@@ -49,7 +51,7 @@ use self::bundle::Bundle;
 use self::desk::Desk;
 use self::lane::Landing;
 use self::sources::Sources;
-use crate::dedup::{Deduplicator, Error, Reservation};
+use crate::dedup::{Deduplicator, Error, OnConflict, Reservation};
 use crate::event::{Event, Fingerprint, OwnedEvent, Source, Unjudged};
 use crate::queue::Intake;
 use crate::time::Timestamp;
@@ -126,7 +128,8 @@ impl Pipeline {
 
     /// Submits an event, and has `on_settled` called by a worker once it is settled. Waits while the pipeline is full.
     ///
-    /// The callback should be short: its worker waits. It is dropped uncalled when the event is not taken, or not finished.
+    /// The callback should be short, and must not wait for this pipeline: its worker waits for the callback. It is dropped
+    /// uncalled when the event is not taken, or not finished.
     ///
     /// # Errors
     /// As [`Pipeline::submit`].
@@ -230,8 +233,7 @@ impl Pipeline {
             };
             let ledgers = self.shared.sources.all();
             for bundle in self.shared.intakes[worker].take_down() {
-                let events = 0..bundle.item.len();
-                unfinished.extend(events.map(|event| OwnedEvent::from(bundle.item.event(event, &ledgers))));
+                unfinished.extend(bundle.item.all(&ledgers).map(OwnedEvent::from));
             }
             self.shared.report(format!("worker {worker} is stuck in a sink"));
             self.shared.add_unfinished(unfinished);
@@ -379,26 +381,53 @@ impl Shared {
         for bundle in bundles {
             fingerprints.extend(bundle.item.fingerprints());
         }
-        if !self.dedup.is_in_event_time() {
+        if !self.dedup.is_in_event_time() && !self.compares_payloads() {
             return self.dedup.reserve_fingerprints(&fingerprints);
         }
-        let now = self.dedup.clock_now();
-        let times =
-            bundles.iter().flat_map(|bundle| (0..bundle.item.len()).map(|event| time(&bundle.item, event, now)));
-        let events: Vec<_> = fingerprints.into_iter().zip(times).collect();
-        self.dedup.reserve_fingerprints_at(&events)
+        let places = (0..).zip(bundles).flat_map(|(number, bundle)| {
+            (0..bundle.item.len() as u32).map(move |event| Place { bundle: number, event })
+        });
+        self.reserve_with_care(bundles, &places.collect::<Vec<_>>(), fingerprints)
     }
 
     /// Reserves the IDs of the events at these places.
     fn reserve_at(&self, batch: &Batch, places: &[Place]) -> Result<Reservation, Unjudged> {
-        let fingerprints = places.iter().map(|place| batch.fingerprint_at(*place));
+        let fingerprints = places.iter().map(|place| batch.fingerprint_at(*place)).collect();
+        self.reserve_with_care(&batch.bundles, places, fingerprints)
+    }
+
+    /// With times and payloads, where those matter.
+    fn reserve_with_care(
+        &self,
+        bundles: &[Single],
+        places: &[Place],
+        fingerprints: Vec<Fingerprint>,
+    ) -> Result<Reservation, Unjudged> {
+        let digests = self.compares_payloads().then(|| {
+            let digests = places.iter().zip(&fingerprints).map(|(place, id)| {
+                let event = bundles[place.bundle as usize].item.event(place.event as usize, &[]);
+                self.dedup.digest(*id, event.payload())
+            });
+            digests.collect::<Vec<_>>()
+        });
         if !self.dedup.is_in_event_time() {
-            return self.dedup.reserve_fingerprints(&fingerprints.collect::<Vec<_>>());
+            return match digests {
+                Some(digests) => self.dedup.reserve_digests(&fingerprints, &digests),
+                None => self.dedup.reserve_fingerprints(&fingerprints),
+            };
         }
         let now = self.dedup.clock_now();
-        let times =
-            places.iter().map(|place| time(&batch.bundles[place.bundle as usize].item, place.event as usize, now));
-        self.dedup.reserve_fingerprints_at(&fingerprints.zip(times).collect::<Vec<_>>())
+        let times = places.iter().map(|place| time(&bundles[place.bundle as usize].item, place.event as usize, now));
+        let events: Vec<_> = fingerprints.into_iter().zip(times).collect();
+        match digests {
+            Some(digests) => self.dedup.reserve_digests_at(&events, &digests),
+            None => self.dedup.reserve_fingerprints_at(&events),
+        }
+    }
+
+    /// Whether an event with a known ID and another payload is told from a repeat.
+    fn compares_payloads(&self) -> bool {
+        self.dedup.on_conflict() != OnConflict::Ignore
     }
 }
 

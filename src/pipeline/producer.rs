@@ -54,7 +54,8 @@ impl Producer {
 
     /// Submits an event, and has `on_settled` called by a worker once it is settled. Waits while the pipeline is full.
     ///
-    /// The callback should be short: its worker waits. It is dropped uncalled when the event is not taken, or not finished.
+    /// The callback should be short, and must not wait for this pipeline: its worker waits for the callback. It is dropped
+    /// uncalled when the event is not taken, or not finished.
     ///
     /// # Errors
     /// As [`Producer::submit`].

@@ -1,6 +1,7 @@
 //! Repeats: events whose ID was pending when they came.
 
 use super::batch::{Batch, Place};
+use super::conflict::Conflicting;
 use super::desk::{Desk, Stop};
 use super::flight::Flight;
 use super::settle::{Settled, Tellings};
@@ -19,7 +20,7 @@ impl Desk {
         if repeats.is_empty() {
             return Ok(());
         }
-        let reserved = match self.shared.reserve_at(batch, repeats) {
+        let mut reserved = match self.shared.reserve_at(batch, repeats) {
             Ok(reserved) => reserved,
             Err(_) => {
                 self.keep(batch, repeats);
@@ -31,15 +32,45 @@ impl Desk {
             self.keep(batch, repeats);
             return Err(self.log_failed());
         }
-        let (mut singles, mut unmarked) = (Vec::new(), Vec::new());
-        for (place, verdict) in repeats.iter().zip(reserved.verdicts()) {
+        let (mut singles, mut unmarked, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut waiting, mut buried) = (Vec::new(), Vec::new());
+        let on_conflict = self.shared.dedup.on_conflict();
+        let verdicts = repeats.iter().zip(reserved.verdicts());
+        let waits = |verdict: &ReserveVerdict| matches!(verdict, ReserveVerdict::Conflict { in_flight: true });
+        waiting.extend(verdicts.clone().filter(|(_, verdict)| waits(verdict)).map(|(place, _)| *place));
+        let digests_of_waiting: Vec<_> = waiting.iter().map(|place| self.digest_at(batch, *place)).collect();
+        for (place, verdict) in verdicts {
             let id = batch.fingerprint_at(*place);
             match verdict {
+                ReserveVerdict::Conflict { in_flight } => {
+                    let act = Conflicting::of(on_conflict, *in_flight);
+                    if matches!(act, Conflicting::Waits) {
+                        self.attached.attach(id, batch.single(*place), keep_first);
+                        continue;
+                    }
+                    (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
+                    self.books.conflicts += 1;
+                    match act {
+                        Conflicting::Deliver => {
+                            conflicts.push(singles.len() as u32);
+                            unmarked.push(singles.len() as u32);
+                            singles.push(batch.single(*place));
+                        }
+                        Conflicting::Bury => buried.push(*place),
+                        _ => {
+                            let (origin, callback) = batch.ticket(*place);
+                            tellings.add(origin, callback, Settled::Duplicate);
+                        }
+                    }
+                    continue;
+                }
                 ReserveVerdict::Duplicate => {
                     let (origin, callback) = batch.ticket(*place);
                     tellings.add(origin, callback, Settled::Duplicate);
                     (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
-                    self.end_attached(id, tellings);
+                    if !self.shared.compares_payloads() {
+                        self.end_attached(id, tellings);
+                    }
                     continue;
                 }
                 ReserveVerdict::InFlight => {
@@ -59,8 +90,12 @@ impl Desk {
             self.books.attached -= 1;
             singles.push(batch.single(*place));
         }
+        if !digests_of_waiting.is_empty() {
+            drop(reserved.split(|id| digests_of_waiting.contains(&id)));
+        }
+        self.bury(&mut reserved, batch, &buried);
         if !singles.is_empty() {
-            self.launch(Flight::judged(Batch::of(singles), reserved, unmarked));
+            self.launch(Flight::judged(Batch::of(singles), reserved, unmarked, conflicts));
         }
         Ok(())
     }
@@ -74,6 +109,17 @@ impl Desk {
         let asked = self.ask(&mut batch, &repeats, true, &mut tellings);
         self.tell(tellings);
         asked
+    }
+
+    /// What these ids stand for is settled: their repeats are duplicates, or conflicts.
+    pub(super) fn end_all_attached(&mut self, ids: &[Fingerprint], tellings: &mut Tellings) -> Result<(), Stop> {
+        if !self.shared.compares_payloads() {
+            ids.iter().for_each(|id| self.end_attached(*id, tellings));
+            return Ok(());
+        }
+        let mut batch = Batch::of(ids.iter().flat_map(|id| self.attached.take(*id)).collect());
+        let repeats = batch.picks.clone();
+        self.ask(&mut batch, &repeats, false, tellings)
     }
 
     /// What `id` stands for is settled: all its repeats are duplicates.

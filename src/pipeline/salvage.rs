@@ -1,10 +1,7 @@
 //! What is left on a desk when its worker ends before its time.
 
-use std::sync::Arc;
-
 use super::batch::Batch;
 use super::desk::Desk;
-use super::sources::Ledger;
 use crate::event::OwnedEvent;
 
 impl Desk {
@@ -16,19 +13,22 @@ impl Desk {
         let mut gone = self.free.len();
         self.free.clear();
         for flight in std::mem::take(&mut self.flights).into_values() {
-            let repeats = flight.repeats.iter().map(|place| owned(&flight.batch, place.bundle, place.event, &ledgers));
-            let picks = flight.batch.picks.iter().map(|pick| owned(&flight.batch, pick.bundle, pick.event, &ledgers));
-            unfinished.extend(picks.chain(repeats));
+            let places = flight.batch.picks.iter().chain(&flight.repeats);
+            unfinished.extend(places.map(|place| OwnedEvent::from(flight.batch.event_at(*place, &ledgers))));
             gone += pooled(&flight.batch);
         }
         for out in self.outs.drain(..) {
             let picks = (0..).zip(&out.batch.picks).filter(|(number, _)| !out.failed.contains(number));
             let places = picks.map(|(_, pick)| pick).chain(&out.repeats);
-            unfinished.extend(places.map(|place| owned(&out.batch, place.bundle, place.event, &ledgers)));
+            unfinished.extend(places.map(|place| OwnedEvent::from(out.batch.event_at(*place, &ledgers))));
             gone += pooled(&out.batch);
         }
         let singles = self.delayed.take_all().map(|held| held.single).chain(self.attached.take_all());
         unfinished.extend(singles.map(|single| OwnedEvent::from(single.item.event(0, &ledgers))));
+        for bundle in self.backlog.drain(..) {
+            unfinished.extend(bundle.item.all(&ledgers).map(OwnedEvent::from));
+            gone += 1;
+        }
         self.let_go();
         (unfinished, gone)
     }
@@ -39,10 +39,6 @@ impl Desk {
         self.dead_letter = None;
         self.clear_unsent();
     }
-}
-
-fn owned(batch: &Batch, bundle: u32, event: u32, ledgers: &[Arc<Ledger>]) -> OwnedEvent {
-    OwnedEvent::from(batch.bundles[bundle as usize].item.event(event as usize, ledgers))
 }
 
 fn pooled(batch: &Batch) -> usize {

@@ -31,24 +31,28 @@ pub(super) struct Worker {
 impl Worker {
     /// A worker's life.
     pub(super) fn run(mut self) {
-        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
-        let stop = match worked {
-            Ok(Ok(())) => None,
-            Ok(Err(stop)) => Some(stop),
-            Err(panic) => Some(Stop::Broken(format!("worker {} panicked: {}", self.index, message(&*panic)))),
-        };
-        let (mut unfinished, mut log) = (Vec::new(), None);
-        match stop {
-            None => {
-                let (given_up, _) = lock(&self.desk).salvage();
-                unfinished.extend(given_up);
+        let (shared, index) = (Arc::clone(&self.shared), self.index);
+        // Whatever happens, the pipeline learns that it has ended.
+        let ended = catch_unwind(AssertUnwindSafe(move || {
+            let stop = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+                Ok(Ok(())) => None,
+                Ok(Err(stop)) => Some(stop),
+                Err(panic) => Some(Stop::Broken(format!("worker {index} panicked: {}", message(&*panic)))),
+            };
+            let (mut unfinished, mut log) = (Vec::new(), None);
+            match stop {
+                None => unfinished = lock(&self.desk).salvage().0,
+                Some(stop) => log = self.end_early(stop, &mut unfinished),
             }
-            Some(stop) => {
-                log = self.end_early(stop, &mut unfinished);
-            }
-        }
-        self.publish();
-        self.shared.worker_ended(self.index, unfinished, log);
+            self.publish();
+            (unfinished, log)
+        }));
+        let (unfinished, log) = ended.unwrap_or_else(|panic| {
+            shared.intakes[index].break_off();
+            shared.report(format!("worker {index} panicked while it ended: {}", message(&*panic)));
+            (Vec::new(), None)
+        });
+        shared.worker_ended(index, unfinished, log);
     }
 
     fn work(&mut self) -> Result<(), Stop> {
@@ -65,6 +69,7 @@ impl Worker {
             let free = std::mem::take(&mut desk.free);
             let ready = if advanced.is_ok() { desk.next_ready() } else { None };
             let has_room = desk.has_room();
+            let has_backlog = !desk.backlog.is_empty();
             drop(desk);
             self.publish();
             for bundle in free {
@@ -78,12 +83,16 @@ impl Worker {
             }
             if has_room {
                 is_waiting = false;
-                self.outlet.gather(GATHER_EVENTS, Bundle::len, &mut bundles);
+                if !has_backlog {
+                    self.outlet.gather(&mut bundles);
+                }
             } else if !std::mem::replace(&mut is_waiting, true) {
                 lock(&self.desk).books.intake_waits += 1;
             }
-            if !bundles.is_empty() {
-                lock(&self.desk).judge(std::mem::take(&mut bundles))?;
+            if has_room && (has_backlog || !bundles.is_empty()) {
+                let mut desk = lock(&self.desk);
+                desk.backlog.extend(bundles.drain(..));
+                desk.judge()?;
                 continue;
             }
             if self.outlet.collect() && self.end()? {
@@ -193,14 +202,13 @@ impl Worker {
         let end = Instant::now() + COLLECT_MAX;
         let mut bundles: Vec<Single> = Vec::new();
         while !self.outlet.collect() && Instant::now() < end {
-            self.outlet.gather(GATHER_EVENTS, Bundle::len, &mut bundles);
+            self.outlet.gather(&mut bundles);
             if bundles.is_empty() {
                 self.outlet.wait(Some(WAIT_MIN), true, || false);
             }
             let ledgers = self.shared.sources.all();
             for mut bundle in bundles.drain(..) {
-                let events = (0..bundle.item.len()).map(|event| OwnedEvent::from(bundle.item.event(event, &ledgers)));
-                unfinished.extend(events);
+                unfinished.extend(bundle.item.all(&ledgers).map(OwnedEvent::from));
                 bundle.item.reset();
                 self.outlet.give_back(bundle);
             }
@@ -230,8 +238,6 @@ pub(super) fn record_latency(batch: &Batch, now: Instant, latencies: &mut Latenc
     }
 }
 
-/// Events judged together, about: their lines of the set stay in the cache until they are committed.
-const GATHER_EVENTS: usize = 1_024;
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// Producers that are in the middle of something need microseconds.
 const COLLECT_MAX: Duration = Duration::from_secs(10);

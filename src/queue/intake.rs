@@ -11,8 +11,8 @@
 //! consumer is busy boxes fill up. Nobody needs a timer.
 //!
 //! *Order.* Boxes of one producer reach the consumer in the order in which they were opened. A box stolen from a tray may be
-//! newer than one of the same producer that lies in `full`; so after a theft `full` is emptied as well, and all is put in
-//! order by the producer's own count.
+//! newer than one of the same producer that lies in `full`; so after the trays `full` is emptied, and all is put in order by the
+//! producer's own count.
 //!
 //! *End.* [`Intake::close`] has producers refused from then on, and the consumer collects the pool: when it holds every box,
 //! empty, no producer holds any, nor can one get hold of one. Until then what was put in is handed out. No memory order
@@ -355,23 +355,13 @@ pub(crate) struct Outlet<T> {
 }
 
 impl<T> Outlet<T> {
-    /// Appends what has come to `parcels`, in order for each producer; about `limit` at most, in what `size` counts.
-    pub(crate) fn gather(&mut self, limit: usize, size: impl Fn(&T) -> usize, parcels: &mut Vec<Box<Parcel<T>>>) {
-        let (before, mut sum) = (parcels.len(), 0);
-        while sum < limit
-            && let Some(parcel) = self.intake.full.pop()
-        {
-            sum += size(&parcel.item);
-            parcels.push(parcel);
-        }
-        if parcels.len() > before {
-            return;
-        }
+    /// Appends all that has come to `parcels`, in order for each producer.
+    ///
+    /// Trays are looked into each time: what lies in one would wait for ever beside a producer that keeps `full` filled.
+    pub(crate) fn gather(&mut self, parcels: &mut Vec<Box<Parcel<T>>>) {
+        let before = parcels.len();
         self.refresh_trays();
         parcels.extend(self.trays.iter().filter_map(|tray| tray.steal()));
-        if parcels.len() == before {
-            return;
-        }
         // At most as many as there are boxes: none is given back meanwhile.
         while let Some(parcel) = self.intake.full.pop() {
             parcels.push(parcel);

@@ -42,7 +42,7 @@ fn consume(outlet: Outlet<Vec<Put>>) -> Vec<Put> {
 fn consume_until(mut outlet: Outlet<Vec<Put>>, after: impl Fn(usize)) -> Vec<Put> {
     let (mut came, mut parcels) = (Vec::new(), Vec::new());
     loop {
-        outlet.gather(1, |_| 1, &mut parcels);
+        outlet.gather(&mut parcels);
         if parcels.is_empty() {
             if outlet.collect() {
                 return came;

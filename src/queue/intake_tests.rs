@@ -16,7 +16,7 @@ fn fits(items: &mut Vec<Put>, put: Put) -> bool {
 fn consume(mut outlet: Outlet<Vec<Put>>, mut see: impl FnMut(Put)) {
     let mut parcels = Vec::new();
     loop {
-        outlet.gather(2, |_| 1, &mut parcels);
+        outlet.gather(&mut parcels);
         if parcels.is_empty() {
             if outlet.collect() {
                 return;
@@ -86,7 +86,7 @@ fn without_room_a_producer_is_told_so_and_a_task_is_woken_when_there_is_some() {
     assert_eq!(intake.feeder().feed(false, |_| true), Err(Refusal::Full));
     assert_eq!(intake.poll_room(&mut context), Poll::Pending);
     let mut parcels = Vec::new();
-    outlet.gather(9, |_| 1, &mut parcels);
+    outlet.gather(&mut parcels);
     outlet.give_back(parcels.pop().unwrap());
     assert_eq!(woken.0.load(Std::Acquire), 1);
     assert_eq!(intake.poll_room(&mut context), Poll::Ready(()));
@@ -103,7 +103,7 @@ fn a_closed_intake_refuses_and_a_broken_one_says_so() {
     intake.break_off();
     assert_eq!(intake.put(true, |_| ()), Err(Refusal::Broken));
     let mut parcels = Vec::new();
-    outlet.gather(9, |_| 1, &mut parcels);
+    outlet.gather(&mut parcels);
     assert_eq!(parcels[0].item, [(1, 0)]);
     outlet.give_back(parcels.pop().unwrap());
     assert!(outlet.collect());

@@ -4,9 +4,10 @@
 //! offset  size
 //!      0     1  hash: 1 = SipHash-1-3-128, 2 = XXH3-128
 //!      1     1  1 = events bring their own times, 0 = the clock's count
-//!      2     6  zero
+//!      2     1  1 = each event has a digest of its payload beside its ID, 0 = it has none
+//!      3     5  zero
 //!      8     8  digest of the id paths: XXH3-64 of their text
-//!     16     8  zero
+//!     16     8  digest of what payload digests leave out: XXH3-64 of its text; zero where there are none
 //!     24     8  check value of the secret: the first half of the fingerprint of "dedupd/check" in the scope "dedupd/check"
 //! ```
 
@@ -41,16 +42,26 @@ pub enum SecretFile {
 pub(crate) struct Identity(pub(super) [u8; IDENTITY_BYTES]);
 
 impl Identity {
-    pub(crate) fn new(hash: IdHash, id_paths: &str, event_time: bool, secret: &Secret) -> Self {
+    /// `digests` is what payload digests leave out, where there are any.
+    pub(crate) fn new(hash: IdHash, id_paths: &str, event_time: bool, digests: Option<&str>, secret: &Secret) -> Self {
         let mut bytes = [0; IDENTITY_BYTES];
         bytes[0] = match hash {
             IdHash::SipHash13 => 1,
             IdHash::Xxh3 => 2,
         };
         bytes[1] = u8::from(event_time);
+        if let Some(left_out) = digests {
+            bytes[2] = 1;
+            bytes[16..24].copy_from_slice(&Self::left_out(left_out));
+        }
         bytes[8..16].copy_from_slice(&xxhash_rust::xxh3::xxh3_64(id_paths.as_bytes()).to_le_bytes());
         bytes[24..].copy_from_slice(&check_value(secret));
         Self(bytes)
+    }
+
+    /// The digest of what payload digests leave out.
+    pub(super) fn left_out(text: &str) -> [u8; 8] {
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes()).to_le_bytes()
     }
 
     pub(crate) fn bytes(self) -> [u8; IDENTITY_BYTES] {
@@ -68,9 +79,29 @@ impl Identity {
             "the id paths"
         } else if self.is_in_event_time() != found.is_in_event_time() {
             "whether events bring their own times"
+        } else if self.has_digests() != found.has_digests() {
+            "whether payloads are compared"
+        } else if self.left_out_digest() != found.left_out_digest() {
+            "what is left out when payloads are compared"
         } else {
             "the configuration"
         }
+    }
+
+    /// The same with the payload digests of `found`, or without any if that has none.
+    #[must_use]
+    pub(crate) fn with_digests_of(mut self, found: &Self) -> Self {
+        self.0[2] = found.0[2];
+        self.0[16..24].copy_from_slice(&found.0[16..24]);
+        self
+    }
+
+    /// The same with the payload digests that the segments in `storage` were written with.
+    #[must_use]
+    pub(crate) fn with_digests_found_in(self, storage: &dyn Storage) -> Self {
+        let headers = |survey: Survey| survey.segments.into_values().find_map(|segment| segment.header);
+        let found = Survey::of_headers(storage).ok().and_then(headers);
+        found.map_or(self, |header| self.with_digests_of(&Self(header.identity)))
     }
 
     /// Whether no segment in `storage` was written with this secret.
@@ -90,6 +121,14 @@ impl Identity {
 
     pub(super) fn is_in_event_time(&self) -> bool {
         self.0[1] == 1
+    }
+
+    pub(super) fn has_digests(&self) -> bool {
+        self.0[2] == 1
+    }
+
+    pub(super) fn left_out_digest(&self) -> [u8; 8] {
+        self.part(16)
     }
 
     pub(super) fn id_paths_digest(&self) -> [u8; 8] {
@@ -151,3 +190,28 @@ fn check_value(secret: &Secret) -> [u8; 8] {
 }
 
 const CHECK: &[u8] = b"dedupd/check";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(left_out: Option<&str>) -> [u8; IDENTITY_BYTES] {
+        Identity::new(IdHash::SipHash13, "id", false, left_out, &Secret::from([7; 32])).bytes()
+    }
+
+    #[test]
+    fn payload_digests_have_their_place_and_nothing_else_moves() {
+        let without = identity(None);
+        assert_eq!((without[2], &without[16..24]), (0, &[0; 8][..]), "as before there were any");
+        for left_out in ["", "attempt"] {
+            let with = identity(Some(left_out));
+            assert_eq!((with[2], &with[16..24]), (1, &Identity::left_out(left_out)[..]));
+            assert_eq!(Identity(with).with_digests_of(&Identity(without)).bytes(), without);
+            assert_eq!(Identity(without).with_digests_of(&Identity(with)).bytes(), with);
+        }
+        let difference = |one: [u8; IDENTITY_BYTES], other| Identity(one).difference(&other);
+        assert_eq!(difference(without, identity(Some(""))), "whether payloads are compared");
+        let left_out = "what is left out when payloads are compared";
+        assert_eq!(difference(identity(Some("a")), identity(Some(""))), left_out);
+    }
+}

@@ -24,6 +24,9 @@ pub struct Inspection {
     pub hash: Option<IdHash>,
     /// A digest of the id paths.
     pub id_paths_digest: Option<[u8; 8]>,
+    /// Whether each event has a digest of its payload beside its ID: then records of ids are of both, about half each. `None`
+    /// when no segment tells.
+    pub has_digests: Option<bool>,
     /// What the secret is checked with. The secret cannot be told from it.
     pub secret_check: Option<[u8; 8]>,
     /// Whether the secret is the right one.
@@ -121,6 +124,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, StateError> {
         format_version: log::VERSION,
         hash: identity.as_ref().and_then(Identity::hash),
         id_paths_digest: identity.as_ref().map(Identity::id_paths_digest),
+        has_digests: identity.as_ref().map(Identity::has_digests),
         secret_check: identity.as_ref().map(Identity::secret_check),
         secret: SecretFile::of(&reader, identity.as_ref())?,
         segments,

@@ -1,6 +1,6 @@
 //! A state directory from outside: whether it is sound, what it holds, and how to have it open again after damage.
 //!
-//! [`verify()`], [`inspect()`], [`export()`], [`records()`], [`secret()`] and [`is_in_event_time()`] only read. They take no lock and write nothing, so they may look
+//! [`verify()`], [`inspect()`], [`export()`], [`records()`], [`secret()`], [`is_in_event_time()`] and [`has_digests()`] only read. They take no lock and write nothing, so they may look
 //! at a directory that another process has open: they see all of its log up to the last committed frame. [`repair()`]
 //! takes the lock.
 //!
@@ -36,5 +36,5 @@ pub use in_use::Use;
 pub use inspect::{FileBytes, Inspection, Named, Segment, inspect};
 pub use reader::Ids;
 pub use repair::{Gap, Repair, repair};
-pub use secret::{is_in_event_time, secret};
+pub use secret::{has_digests, is_in_event_time, secret};
 pub use verify::{Loss, Verification, verify};

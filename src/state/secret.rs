@@ -1,4 +1,4 @@
-//! [`secret()`] and [`is_in_event_time()`]: what a state's fingerprints and times mean, for who wants to ask it from outside.
+//! [`secret()`], [`is_in_event_time()`] and [`has_digests()`]: what a state's fingerprints and times mean, for who wants to ask it from outside.
 
 use std::path::Path;
 
@@ -48,8 +48,8 @@ pub fn secret(path: impl AsRef<Path>, hash: IdHash, id_paths: &str) -> Result<Se
     let secret = read_secret(&file).map_err(|source| StateError::io("read", &file, source))?;
     let secret = secret.ok_or_else(|| bad(&file))?;
     let Some(found) = identity(&survey) else { return Ok(secret) };
-    // Its fingerprints are the same whatever its times are.
-    let wanted = Identity::new(hash, id_paths, found.is_in_event_time(), &secret);
+    // Its fingerprints are the same whatever its times are, and whether payloads are compared.
+    let wanted = Identity::new(hash, id_paths, found.is_in_event_time(), None, &secret).with_digests_of(&found);
     if found == wanted { Ok(secret) } else { Err(other(&reader, wanted.difference(&found.bytes())).into()) }
 }
 
@@ -61,6 +61,24 @@ pub fn secret(path: impl AsRef<Path>, hash: IdHash, id_paths: &str) -> Result<Se
 pub fn is_in_event_time(path: impl AsRef<Path>) -> Result<Option<bool>, StateError> {
     let survey = Survey::of_headers(&Reader::open(path.as_ref())?.disk)?;
     Ok(identity(&survey).map(|identity| identity.is_in_event_time()))
+}
+
+/// Whether the state at `path` has payload digests beside its ids, as it does when it was made with
+/// [`Builder::on_conflict`](crate::Builder::on_conflict). `None` when it has neither yet, as it has no log. `left_out` is what was given
+/// to [`Builder::conflict_ignore`](crate::Builder::conflict_ignore), for who compares payloads with those digests.
+///
+/// # Errors
+/// [`StateError`]: there is no state, its digests leave out something else, or it cannot be read. Frames are not looked at.
+pub fn has_digests(path: impl AsRef<Path>, left_out: Option<&str>) -> Result<Option<bool>, StateError> {
+    let reader = Reader::open(path.as_ref())?;
+    let survey = Survey::of_headers(&reader.disk)?;
+    let Some(found) = identity(&survey) else { return Ok(None) };
+    match left_out {
+        Some(left_out) if found.has_digests() && found.left_out_digest() != Identity::left_out(left_out) => {
+            Err(other(&reader, "what is left out when payloads are compared").into())
+        }
+        _ => Ok(Some(found.has_digests())),
+    }
 }
 
 fn other(reader: &Reader, differs: &str) -> Problem {

@@ -338,7 +338,7 @@ impl Held<'_> {
     /// Makes room when one ID has as many entries as it may: only where events may be many windows late, or repeats extend.
     /// What is lost by that is counted.
     #[cold]
-    fn forget_oldest(&mut self, root: usize, stored: Stored) {
+    pub(super) fn forget_oldest(&mut self, root: usize, stored: Stored) {
         let era = self.core.era;
         let Some(mut segment) = self.segment(root, stored) else { return };
         let mut oldest = None;
@@ -423,4 +423,4 @@ impl Held<'_> {
 /// apart or more, and kept for window, lateness and slack: so many are enough for a lateness of six windows less a slack.
 /// With more, two IDs that fill their places can hardly share a line: where all do, eight take nearly three times the
 /// memory per entry of seven.
-const REPEATS_MAX: u32 = 7;
+pub(super) const REPEATS_MAX: u32 = 7;

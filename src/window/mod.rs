@@ -262,6 +262,31 @@ impl Set {
         self.hold_for(fingerprint).peek(fingerprint, moment)
     }
 
+    /// Whether a fingerprint is seen, pending or not.
+    pub(crate) fn is_seen(&self, fingerprint: Fingerprint, when: When) -> bool {
+        let window = match when {
+            When::Now(_) => None,
+            When::Event { time, .. } => Some(self.common.generations.peek_event(time).window),
+        };
+        self.hold_for(fingerprint).is_seen(fingerprint, window)
+    }
+
+    /// Reserves a fingerprint also when it is seen, so that its commit starts its window again; in event time at the time of
+    /// its event, which was noticed before.
+    pub(crate) fn reserve_anew(&self, fingerprint: Fingerprint, when: When) -> Answer {
+        let moment = match when {
+            When::Now(_) => None,
+            When::Event { time, .. } => Some(self.common.generations.peek_event(time)),
+        };
+        self.hold_for(fingerprint).reserve_anew(fingerprint, moment)
+    }
+
+    /// Takes it back that the events of these times were counted, as far as they are too far ahead of `clock`.
+    pub(crate) fn uncount_future(&self, times: impl Iterator<Item = i64>, clock: i64) {
+        let latest = clock.saturating_add(self.common.generations.limits().max_future);
+        self.future.fetch_sub(times.filter(|time| *time > latest).count() as u64, Ordering::Relaxed);
+    }
+
     /// Marks a reserved fingerprint as seen; in event time, at the time of its event. False when it is not reserved.
     pub(crate) fn commit(&self, fingerprint: Fingerprint, when: When) -> bool {
         match when {

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use crate::event::Fingerprint;
 
+use super::ask::REPEATS_MAX;
 use super::block::{Lines, Question, Run};
-use super::generations::Moment;
+use super::generations::{Moment, Range64};
 use super::line::{Mark, State, Stored};
 use super::prefetch_far;
-use super::shard::{Answer, Held};
+use super::shard::{Act, Answer, Held};
 
 impl Held<'_> {
     /// Processing time: marks the reserved ids of a run as seen that stand in their home lines, and puts off the others.
@@ -113,6 +114,30 @@ impl Held<'_> {
         true
     }
 
+    /// Reserves an id also when it is seen, so that its commit starts its window again. In processing time what was seen of it
+    /// is forgotten; in event time it stays, as late events may ask for it. In flight when it is reserved already.
+    pub(super) fn reserve_anew(&mut self, fingerprint: Fingerprint, moment: Option<Moment>) -> Answer {
+        let (root, stored) = (self.root(fingerprint), Stored::of(fingerprint));
+        let mut known = 0;
+        let pending = self.segment(root, stored).and_then(|segment| {
+            segment.find(stored, |mark| {
+                known += 1;
+                mark.is_pending()
+            })
+        });
+        if pending.is_some() {
+            return Answer::InFlight;
+        }
+        match moment {
+            None => {
+                self.forget(fingerprint);
+            }
+            Some(_) if known >= REPEATS_MAX => self.forget_oldest(root, stored),
+            Some(_) => {}
+        }
+        self.record(fingerprint, moment.map(|moment| moment.time), Act::Reserve, Answer::New)
+    }
+
     /// What a question would find, without recording anything.
     pub(super) fn peek(&mut self, fingerprint: Fingerprint, moment: Option<Moment>) -> Answer {
         let stored = Stored::of(fingerprint);
@@ -131,6 +156,14 @@ impl Held<'_> {
             None if known => Answer::Reappeared,
             None => Answer::New,
         }
+    }
+
+    /// Whether an id has a live entry that is not pending, in event time one within `window`.
+    pub(super) fn is_seen(&mut self, fingerprint: Fingerprint, window: Option<Range64>) -> bool {
+        let (root, stored, era) = (self.root(fingerprint), Stored::of(fingerprint), self.core.era);
+        let counts = |mark: Mark| window.is_none_or(|window| window.contains(mark.generation(era.newest)));
+        let is_live = |mark: Mark| !mark.is_pending() && !era.has_expired(mark) && counts(mark);
+        self.segment(root, stored).is_some_and(|segment| segment.find(stored, is_live).is_some())
     }
 
     /// Makes a seen id unknown again. False when it is not known, or only reserved.

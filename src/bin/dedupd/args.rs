@@ -130,7 +130,24 @@ pub struct KeyArgs {
     pub extend: bool,
 
     #[command(flatten)]
+    pub conflicts: ConflictArgs,
+
+    #[command(flatten)]
     pub lines: LineArgs,
+}
+
+/// Whether one ID may come with several payloads.
+#[derive(Debug, Args)]
+pub struct ConflictArgs {
+    /// What to do with an event whose ID is known and whose payload, the rest of its line, is not. ignore: it is a
+    /// duplicate. count: the same, counted. pass: write it too. divert: write it to --rejects. But for ignore, payloads
+    /// take as much memory and state as IDs.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, help_heading = "Conflicts")]
+    pub on_conflict: ConflictArg,
+
+    /// Leave this member of the line's object out when payloads are compared; may be repeated.
+    #[arg(long, value_name = "FIELD", help_heading = "Conflicts")]
+    pub conflict_ignore: Vec<String>,
 }
 
 /// Where lines are read.
@@ -165,7 +182,7 @@ pub struct FilterArgs {
     )]
     pub late: LateArg,
 
-    /// The most ids at a time [default: no limit].
+    /// The most ids at a time; with --on-conflict an event takes two [default: no limit].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Window")]
     pub max_ids: Option<u64>,
 
@@ -332,6 +349,15 @@ pub enum HashArg {
     #[default]
     Siphash13,
     Xxh3,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ConflictArg {
+    #[default]
+    Ignore,
+    Count,
+    Pass,
+    Divert,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

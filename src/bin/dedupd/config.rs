@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use dedupd::decode::{BadReason, Decoder, KeySpec, TimeSpec};
-use dedupd::{BuildError, Deduplicator, Durability, Error, IdHash, Secret, WhenFull};
+use dedupd::decode::{BadReason, Decoder, KeySpec, PayloadSpec, TimeSpec};
+use dedupd::{BuildError, Deduplicator, Durability, Error, IdHash, OnConflict, Secret, WhenFull};
 
 use crate::args::{
-    BadArg, FilterArgs, HashArg, IdArgs, KeyArgs, LateArg, LineArgs, ReportFormat, StateFailsArg, WhenFullArg,
+    BadArg, ConflictArg, ConflictArgs, FilterArgs, HashArg, IdArgs, KeyArgs, LateArg, LineArgs, ReportFormat,
+    StateFailsArg, WhenFullArg,
 };
 use crate::exit::{Exit, Failure};
 use crate::filter::{Delivery, Room};
@@ -71,6 +72,8 @@ pub enum Input {
 pub struct Reading {
     pub keys: KeySpec,
     pub time: Option<TimeSpec>,
+    /// What is compared where one ID comes twice; none when that is of no matter.
+    pub payload: Option<PayloadSpec>,
     /// Without its newline.
     pub line_bytes_max: usize,
 }
@@ -81,6 +84,7 @@ pub struct Policy {
     pub bad: Action,
     pub missing: Action,
     pub late: Action,
+    pub conflict: OnConflict,
     /// Repeats start the window again.
     pub extends: bool,
 }
@@ -103,6 +107,10 @@ pub struct Reporting {
 impl Config {
     pub fn new(args: &FilterArgs) -> Result<Self, Failure> {
         let policy = Policy::new(args)?;
+        if policy.conflict != OnConflict::Ignore && args.max_ids == Some(1) {
+            let what = "--max-ids 1 has no room for an event, which takes two where --on-conflict compares payloads";
+            return Err(Failure::usage(what));
+        }
         for (flag, path) in [("--rejects", &args.rejects), ("--duplicates", &args.duplicates)] {
             if path.as_ref().is_some_and(|path| path.as_os_str() == "-") {
                 let what = "needs a file of its own: name one, or ./- for a file called -";
@@ -169,12 +177,14 @@ impl Policy {
             LateArg::Drop => Action::Drop,
             LateArg::Divert => Action::Divert,
         };
-        let diverts = [("--on-bad", bad), ("--on-missing", missing), ("--late", late)];
+        let conflict = OnConflict::from(args.keys.conflicts.on_conflict);
+        let of_conflict = if conflict == OnConflict::Divert { Action::Divert } else { Action::Pass };
+        let diverts = [("--on-bad", bad), ("--on-missing", missing), ("--late", late), ("--on-conflict", of_conflict)];
         match diverts.iter().find(|(_, action)| *action == Action::Divert) {
             Some((flag, _)) if args.rejects.is_none() => {
                 Err(Failure::usage(format!("{flag} divert needs to know where to: add --rejects FILE")))
             }
-            _ => Ok(Self { bad, missing, late, extends: args.keys.extend }),
+            _ => Ok(Self { bad, missing, late, conflict, extends: args.keys.extend }),
         }
     }
 
@@ -188,14 +198,15 @@ impl Reading {
     pub fn new(args: &KeyArgs) -> Result<Self, Failure> {
         let time = args.time_field.as_deref().map(|path| TimeSpec::parse(path, args.time_unit));
         let time = time.transpose().map_err(|error| Failure::usage(format!("--time-field: {error}")))?;
-        Ok(Self { time, ..Self::without_time(&args.ids, &args.lines)? })
+        let reading = Self::without_time(&args.ids, &args.lines)?;
+        Ok(Self { time, payload: payload(&args.conflicts, &reading.keys)?, ..reading })
     }
 
     pub fn without_time(ids: &IdArgs, lines: &LineArgs) -> Result<Self, Failure> {
         let keys = KeySpec::parse(&ids.key).map_err(|error| Failure::usage(format!("--key: {error}")))?;
         let line_bytes_max = usize::try_from(lines.max_line).ok().filter(|&bytes| bytes <= LINE_BYTES_LIMIT);
         let line_bytes_max = line_bytes_max.ok_or_else(|| Failure::usage("--max-line may be 1GiB at most"))?;
-        Ok(Self { keys, time: None, line_bytes_max })
+        Ok(Self { keys, time: None, payload: None, line_bytes_max })
     }
 
     pub fn decoder(&self) -> Decoder {
@@ -204,6 +215,24 @@ impl Reading {
             Some(time) => decoder.with_time(time.clone()),
             None => decoder,
         }
+    }
+}
+
+/// What of a line is compared with what came before under its ID.
+fn payload(args: &ConflictArgs, keys: &KeySpec) -> Result<Option<PayloadSpec>, Failure> {
+    let refused = |what: &str| Err(Failure::usage(format!("--conflict-ignore {what}")));
+    match args.on_conflict {
+        ConflictArg::Ignore if !args.conflict_ignore.is_empty() => {
+            refused("changes nothing while payloads are not compared: add --on-conflict count, pass or divert")
+        }
+        _ if !args.conflict_ignore.is_empty() && keys.is_line() => {
+            refused("cannot leave anything out of --key @line, which reads no JSON")
+        }
+        ConflictArg::Ignore => Ok(None),
+        _ => match PayloadSpec::leaving_out(&args.conflict_ignore) {
+            Ok(spec) => Ok(Some(spec)),
+            Err(error) => Err(Failure::usage(format!("--conflict-ignore: {error}"))),
+        },
     }
 }
 
@@ -245,7 +274,9 @@ fn ids_together_max(args: &FilterArgs) -> usize {
     let by_ids = args.max_ids.map_or(u64::MAX, |ids| ids / 2);
     let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
     let by_frame = args.state.state.as_ref().map_or(u64::MAX, |_| IDS_PER_FRAME_MAX);
-    usize::try_from(by_ids.min(by_memory).min(by_frame).max(1)).unwrap_or(usize::MAX)
+    // Where payloads are compared, there is one more for each.
+    let each = if args.keys.conflicts.on_conflict == ConflictArg::Ignore { 1 } else { 2 };
+    usize::try_from((by_ids.min(by_memory).min(by_frame) / each).max(1)).unwrap_or(usize::MAX)
 }
 
 /// A set without limits, for `explain`; with the secret of a state its fingerprints are those of the state.
@@ -260,7 +291,7 @@ pub fn build_plain_set(args: &KeyArgs, secret: Option<Secret>) -> Result<Dedupli
 
 fn window(args: &KeyArgs) -> dedupd::Builder {
     let builder = Deduplicator::builder().window(args.window).extend_on_duplicate(args.extend);
-    let builder = builder.hash(args.ids.hash.into());
+    let builder = builder.hash(args.ids.hash.into()).on_conflict(args.conflicts.on_conflict.into());
     match args.time_field {
         Some(_) => builder.lateness(args.lateness.unwrap_or(args.window)).max_future(args.max_future),
         None => builder,
@@ -318,6 +349,17 @@ impl From<HashArg> for IdHash {
         match arg {
             HashArg::Siphash13 => Self::SipHash13,
             HashArg::Xxh3 => Self::Xxh3,
+        }
+    }
+}
+
+impl From<ConflictArg> for OnConflict {
+    fn from(arg: ConflictArg) -> Self {
+        match arg {
+            ConflictArg::Ignore => Self::Ignore,
+            ConflictArg::Count => Self::Count,
+            ConflictArg::Pass => Self::Pass,
+            ConflictArg::Divert => Self::Divert,
         }
     }
 }

@@ -16,10 +16,10 @@ use crate::recovery;
 /// if that is waited for.
 pub fn open(builder: impl Fn() -> Builder, args: &FilterArgs, room: &mut Room) -> Result<Deduplicator, Failure> {
     let Some(directory) = &args.state.state else { return builder().build().map_err(|error| failure(&error)) };
-    let id_paths = Reading::new(&args.keys)?.keys.to_string();
+    let reading = Reading::new(&args.keys)?;
     let passes = args.state.when_state_fails == StateFailsArg::Pass;
     loop {
-        let builder = with_state(builder(), args, &id_paths).open_full(passes || room.passes());
+        let builder = with_state(builder(), args, &reading).open_full(passes || room.passes());
         match recovery::show(builder, directory, args.progress, args.quiet).open(directory) {
             Err(Error::Open(OpenError::Io { source, .. })) if is_full(&source) && room.wait(STATE) => {}
             opened => {
@@ -32,12 +32,13 @@ pub fn open(builder: impl Fn() -> Builder, args: &FilterArgs, room: &mut Room) -
     }
 }
 
-fn with_state(builder: Builder, args: &FilterArgs, id_paths: &str) -> Builder {
+fn with_state(builder: Builder, args: &FilterArgs, reading: &Reading) -> Builder {
     let state = &args.state;
     let builder = builder
         .durability(state.durability)
         .lock_timeout(state.lock_timeout)
-        .id_paths(id_paths)
+        .id_paths(reading.keys.to_string())
+        .conflict_ignore(reading.payload.as_ref().map_or_else(String::new, ToString::to_string))
         .on_corrupt(match state.on_corrupt {
             CorruptArg::Refuse => OnCorrupt::Refuse,
             CorruptArg::Salvage => OnCorrupt::Salvage,
@@ -102,8 +103,8 @@ fn way_out(kind: ErrorKind, place: &Path) -> &'static str {
 }
 
 /// What a state belongs to, as it is said on the command line.
-pub const FLAGS_OF_A_STATE: &str =
-    "; the hash is --hash, the id paths are --key, event time is whether there is a --time-field";
+pub const FLAGS_OF_A_STATE: &str = "; the hash is --hash, the id paths are --key, event time is whether there is a --time-field, payloads are those of \
+     --on-conflict and --conflict-ignore";
 
 /// Whether it is the place that is wrong, and not the disk.
 fn is_refusal(kind: ErrorKind) -> bool {

@@ -53,7 +53,7 @@ use upkeep::Upkeep;
 
 #[cfg(all(test, not(loom)))]
 pub(super) use open::Cut;
-pub(super) use open::{Settings, State};
+pub(super) use open::{Digests, Settings, State};
 pub(super) use telling::OnRecovery;
 
 /// A [`Keeper`] with its threads.

@@ -32,6 +32,7 @@ pub(in crate::dedup) struct Settings {
     pub(in crate::dedup) disk_bytes_max: Option<u64>,
     pub(in crate::dedup) opens_full: bool,
     pub(in crate::dedup) id_paths: String,
+    pub(in crate::dedup) digests: Digests,
     pub(in crate::dedup) hash: IdHash,
     pub(in crate::dedup) secret: Option<Secret>,
     pub(in crate::dedup) window: Duration,
@@ -40,6 +41,16 @@ pub(in crate::dedup) struct Settings {
     pub(in crate::dedup) is_limited: bool,
     /// Whether there is room for ids from the start, or repeats make more records than ids.
     pub(in crate::dedup) is_presized: bool,
+}
+
+/// Whether events have payload digests.
+#[derive(Debug, Clone)]
+pub(in crate::dedup) enum Digests {
+    Without,
+    /// And what they leave out, in the caller's words.
+    With(String),
+    /// Whichever the state was made with.
+    AsFound,
 }
 
 /// A directory that is locked, and the secret in it.
@@ -97,8 +108,7 @@ impl State {
         on_recovery: Option<&OnRecovery>,
         new_set: impl Fn() -> Result<Arc<Set>, BuildError>,
     ) -> Result<Durable, Error> {
-        let identity =
-            Identity::new(self.settings.hash, &self.settings.id_paths, self.settings.event_time, &self.secret);
+        let identity = self.identity();
         let storage = Arc::clone(&self.storage);
         let refused = |error| match error {
             log::OpenError::OtherState { .. } if identity.is_of_no_segment(&*storage) => {
@@ -145,6 +155,16 @@ impl State {
             check_room(keeper.find_room(), opens_full)?;
         }
         Ok(Durable { keeper, upkeep: Mutex::new(None), recovery })
+    }
+
+    fn identity(&self) -> Identity {
+        let Settings { hash, id_paths, event_time, digests, .. } = &self.settings;
+        let identity = |left_out| Identity::new(*hash, id_paths, *event_time, left_out, &self.secret);
+        match digests {
+            Digests::Without => identity(None),
+            Digests::With(left_out) => identity(Some(left_out)),
+            Digests::AsFound => identity(None).with_digests_found_in(&*self.storage),
+        }
     }
 
     /// Opens the log, and fills `set` from it.

@@ -23,6 +23,7 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let secret = args.state.as_ref().map(|dir| state::secret(dir, &args.keys.ids, &reading)).transpose()?;
     if let Some(dir) = &args.state {
         state::check_time(dir, args.keys.time_field.is_some())?;
+        state::check_digests(dir, &reading)?;
     }
     let dedup = build_plain_set(&args.keys, secret)?;
     let past = args.state.as_ref().map(|dir| Past::new(dir.clone(), &args.keys, &dedup));
@@ -77,7 +78,8 @@ impl<W: Write> Explainer<W> {
     fn tell(&mut self) -> Result<(), Stopped> {
         if let Some(past) = &mut self.past {
             let asked = self.waiting.iter().filter_map(|(_, question)| *question);
-            past.look_up(asked.map(|question| question.fingerprint)).map_err(|error| state::failure(&error))?;
+            past.look_up(asked.flat_map(|question| [question.fingerprint].into_iter().chain(question.digest)))
+                .map_err(|error| state::failure(&error))?;
         }
         self.waiting_bytes = 0;
         for (said, question) in self.waiting.drain(..) {
@@ -95,11 +97,11 @@ impl<W: Write> Explainer<W> {
         for part in &explanation.parts {
             said += &describe_part(part);
         }
-        let (outcome, question) = self.describe_outcome(&explanation);
+        let (outcome, question) = self.describe_outcome(line, &explanation);
         (said + &outcome, question)
     }
 
-    fn describe_outcome(&self, explanation: &Explanation) -> (String, Option<Question>) {
+    fn describe_outcome(&self, line: &[u8], explanation: &Explanation) -> (String, Option<Question>) {
         let none = |why: &str| (format!("  verdict      none: {why}\n"), None);
         let id = match &explanation.outcome {
             Outcome::Blank => return none("a blank line is passed on and not counted"),
@@ -114,22 +116,28 @@ impl<W: Write> Explainer<W> {
         let said = format!("{said}  canonical    {} ({} bytes)\n", id.escape_ascii(), id.len());
         let fingerprint = self.dedup.fingerprint(id);
         let slot = fingerprint.as_u128() >> (128 - SLOT_BITS);
+        let mut buffer = Vec::new();
+        let payload = self.reading.payload.as_ref().map_or(&[][..], |spec| spec.payload(line, &mut buffer));
+        let digest = self.reading.payload.as_ref().map(|_| self.dedup.digest(fingerprint, payload));
+        let digested =
+            digest.map_or_else(String::new, |digest| format!("  digest       {digest} (of {} bytes)\n", payload.len()));
         if self.past.is_some() {
+            let digest = digest.map(dedupd::Digest::as_fingerprint);
             return (
-                format!("{said}  fingerprint  {fingerprint} (slot {slot})\n"),
-                Some(Question { fingerprint, time }),
+                format!("{said}  fingerprint  {fingerprint} (slot {slot})\n{digested}"),
+                Some(Question { fingerprint, digest, time }),
             );
         }
         let explained = match time {
-            None => self.dedup.explain(id),
-            Some(time) => self.dedup.explain_at(id, time),
+            None => self.dedup.explain_payload(id, payload),
+            Some(time) => self.dedup.explain_payload_at(id, payload, time),
         };
         let verdict = explained.verdict.map_or("none", |verdict| match verdict {
             dedupd::Verdict::FirstSeen => "first-seen",
             dedupd::Verdict::Duplicate => "duplicate",
         });
         let (shard, reason) = (explained.shard, explained.reason);
-        let judged = format!("(slot {slot}, shard {shard})\n  verdict      {verdict}: {reason}\n");
+        let judged = format!("(slot {slot}, shard {shard})\n{digested}  verdict      {verdict}: {reason}\n");
         (format!("{said}  fingerprint  {fingerprint} {judged}"), None)
     }
 

@@ -49,6 +49,8 @@ struct Sight {
 #[derive(Clone, Copy)]
 pub struct Question {
     pub fingerprint: Fingerprint,
+    /// What stands for its ID and payload, when payloads are compared.
+    pub digest: Option<Fingerprint>,
     pub time: Option<Timestamp>,
 }
 
@@ -96,58 +98,51 @@ impl Past {
         })
     }
 
-    /// The verdict that the state leads to, in words. The ID must be one of those that were looked up.
+    /// The verdict that the state leads to, in words. The ID must be one of those that were looked up, and its digest too.
     pub fn judge(&self, question: Question) -> String {
         let clock = SystemClock::new().now();
-        let standing = self.standings.get(&question.fingerprint);
-        match (self.lateness, question.time) {
-            (Some(lateness), Some(time)) => self.judge_event(standing, time, clock, lateness),
+        let (Some(lateness), Some(time)) = (self.lateness, question.time) else {
             // Where time has come further than the clock, it waits for it.
-            _ => self.judge_now(standing, self.front.map_or(clock, |front| front.max(clock))),
-        }
-    }
-
-    fn judge_now(&self, standing: Option<&Standing>, now: Timestamp) -> String {
-        let last = standing.and_then(|standing| standing.seen.last());
-        self.tell(standing, last.map(|sight| (sight, now.saturating_since(sight.time))))
-    }
-
-    fn judge_event(
-        &self,
-        standing: Option<&Standing>,
-        time: Timestamp,
-        clock: Timestamp,
-        lateness: Duration,
-    ) -> String {
+            let now = self.front.map_or(clock, |front| front.max(clock));
+            return self.tell(question, |standing| {
+                let last = standing.seen.last()?;
+                Some((last, now.saturating_since(last.time)))
+            });
+        };
         let is_future = time > clock.saturating_add(self.max_future);
         let time = if is_future { self.front.unwrap_or(clock) } else { time };
         if let Some(front) = self.front.filter(|front| time < front.saturating_sub(lateness)) {
             return format!("none: late, as the state has come to {}", rfc3339(front));
         }
-        let seen = standing.map_or(&[][..], |standing| &standing.seen);
-        let distances = seen.iter().map(|sight| (sight, distance(sight.time, time)));
-        // Where repeats extend, an ID is kept at the latest of its times.
-        let nearest = match self.extends {
-            true => distances.max_by_key(|(sight, _)| sight.time),
-            false => distances.min_by_key(|(_, distance)| *distance),
-        };
-        let told = self.tell(standing, nearest);
+        let told = self.tell(question, |standing| {
+            let distances = standing.seen.iter().map(|sight| (sight, distance(sight.time, time)));
+            // Where repeats extend, an ID is kept at the latest of its times.
+            match self.extends {
+                true => distances.max_by_key(|(sight, _)| sight.time),
+                false => distances.min_by_key(|(_, distance)| *distance),
+            }
+        });
         if is_future { format!("{told}; future, so judged as if it were at {}", rfc3339(time)) } else { told }
     }
 
-    /// The verdict on an ID by the sight of it that counts, and how far away that is.
-    fn tell(&self, standing: Option<&Standing>, sight: Option<(&Sight, Duration)>) -> String {
-        let Some((sight, age)) = sight else {
+    /// The verdict by the sight that counts of what stands of an ID, and of its payload, and how far away that is.
+    fn tell(&self, question: Question, sight: impl Fn(&Standing) -> Option<(&Sight, Duration)>) -> String {
+        let standing = self.standings.get(&question.fingerprint);
+        let Some((last, age)) = standing.and_then(&sight) else {
             return match standing.and_then(|standing| standing.forgotten) {
                 Some(time) => format!("first-seen: new, as it was forgotten, at {} or later", rfc3339(time)),
                 None => "first-seen: new".to_owned(),
             };
         };
-        let seen = if sight.is_refresh { "seen again" } else { "seen" };
-        let at = rfc3339(sight.time);
-        if age < self.window {
+        let seen = if last.is_refresh { "seen again" } else { "seen" };
+        let at = rfc3339(last.time);
+        let at_most = self.window.saturating_add(self.slack);
+        let is_known = |digest| self.standings.get(&digest).and_then(&sight).is_some_and(|(_, age)| age < at_most);
+        if age < self.window && question.digest.is_some_and(|digest| !is_known(digest)) {
+            format!("duplicate: conflict, as it was {seen} at {at} with another payload")
+        } else if age < self.window {
             format!("duplicate: {seen} at {at}")
-        } else if age < self.window.saturating_add(self.slack) {
+        } else if age < at_most {
             format!("first-seen or duplicate: {seen} at {at}, and its window is just ending")
         } else {
             format!("first-seen: reappeared, as it was {seen} at {at} and its window has ended")

@@ -15,6 +15,8 @@ pub struct Books {
     pub blank: u64,
     pub first_seen: u64,
     pub duplicate: u64,
+    /// Duplicates that came with another payload.
+    pub conflicts: u64,
     /// By [`BadReason`], in its order.
     pub bad: [u64; 4],
     pub late: u64,
@@ -23,7 +25,7 @@ pub struct Books {
     pub delivered: u64,
     /// First-seen events that were read and could not be delivered: none, unless the run ended before it had drained.
     pub in_flight: u64,
-    /// Bad, late and refused events by what was done with them.
+    /// Bad, late and refused events, and conflicts that are let through, by what was done with them.
     pub passed: u64,
     pub diverted: u64,
     pub dropped: u64,
@@ -51,6 +53,10 @@ impl Books {
                 self.delivered += 1;
             }
             Fate::Duplicate => self.duplicate += 1,
+            Fate::Conflict => {
+                self.duplicate += 1;
+                self.conflicts += 1;
+            }
             Fate::Bad(reason) => self.bad[reason as usize] += 1,
             Fate::Late => self.late += 1,
             Fate::Refused => self.refused += 1,
@@ -95,6 +101,11 @@ mod tests {
         }
         books.count(Fate::Bad(BadReason::TooLong), Some(Action::Drop), 10);
         assert!(books.balance());
+        let mut with_conflicts = books.clone();
+        with_conflicts.count(Fate::Conflict, Some(Action::Divert), 10);
+        with_conflicts.count(Fate::Conflict, None, 10);
+        assert!(with_conflicts.balance());
+        assert_eq!((with_conflicts.conflicts, with_conflicts.duplicate, with_conflicts.diverted), (2, 3, 1));
         assert_eq!((books.read, books.bytes, books.dropped, books.bad_total()), (5, 60, 1, 1));
         assert_eq!((books.bad_by(BadReason::TooLong), books.bad_by(BadReason::Malformed)), (1, 0));
         books.read += 1;

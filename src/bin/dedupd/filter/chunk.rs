@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
-use dedupd::{Fingerprint, Timestamp};
+use dedupd::{Digest, Fingerprint, Timestamp};
 
 use super::source::Source;
 
@@ -31,6 +31,8 @@ pub struct Chunk {
     pub ids: Vec<Fingerprint>,
     /// The same with their times, when events are judged by their own.
     pub timed: Vec<(Fingerprint, Timestamp)>,
+    /// One for each line with an ID, in order, when payloads are compared.
+    pub digests: Vec<Digest>,
     /// The first bad line of each reason.
     pub bad: Vec<(usize, Bad)>,
 }
@@ -72,6 +74,7 @@ impl Chunk {
         self.lines.clear();
         self.ids.clear();
         self.timed.clear();
+        self.digests.clear();
         self.bad.clear();
     }
 

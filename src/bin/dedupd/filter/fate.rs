@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use dedupd::decode::BadReason;
-use dedupd::{ReserveVerdict, Unjudged};
+use dedupd::{OnConflict, ReserveVerdict, Unjudged};
 
 use super::chunk::{Chunk, Kind};
 use crate::config::{Action, Policy};
@@ -14,6 +14,8 @@ pub enum Fate {
     Blank,
     FirstSeen,
     Duplicate,
+    /// A duplicate by its ID that came with another payload.
+    Conflict,
     Bad(BadReason),
     Late,
     /// There was no room to remember it, so nobody knows.
@@ -75,6 +77,7 @@ impl Fate {
                 // The batch is delivered and committed as one, so what is in flight in it is as good as seen.
                 Some(ReserveVerdict::Duplicate | ReserveVerdict::InFlight) => Self::Duplicate,
                 Some(ReserveVerdict::Unjudged(Unjudged::Late)) => Self::Late,
+                Some(ReserveVerdict::Conflict { .. }) => Self::Conflict,
                 _ => Self::Refused,
             },
         }
@@ -84,6 +87,11 @@ impl Fate {
     pub fn action(self, policy: &Policy) -> Option<Action> {
         match self {
             Self::Blank | Self::FirstSeen | Self::Duplicate => None,
+            Self::Conflict => match policy.conflict {
+                OnConflict::Pass => Some(Action::Pass),
+                OnConflict::Divert => Some(Action::Divert),
+                _ => None,
+            },
             Self::Bad(reason) => Some(policy.of(reason)),
             Self::Late => Some(policy.late),
             Self::Refused => Some(Action::Pass),
@@ -95,7 +103,7 @@ impl Fate {
             Some(Action::Pass) => Target::Output,
             Some(Action::Divert) => Target::Rejects,
             Some(Action::Drop | Action::Fail) => Target::Nowhere,
-            None if self == Self::Duplicate => Target::Duplicates,
+            None if matches!(self, Self::Duplicate | Self::Conflict) => Target::Duplicates,
             None => Target::Output,
         }
     }
@@ -126,7 +134,13 @@ mod tests {
         let fates: Vec<Fate> = batch.fates(&chunk, &verdicts).map(|fated| fated.fate).collect();
         let bad = Fate::Bad(BadReason::Malformed);
         assert_eq!(fates, [Fate::FirstSeen, Fate::Blank, Fate::Duplicate, bad, Fate::Late, Fate::Refused]);
-        let policy = Policy { bad: Action::Divert, missing: Action::Pass, late: Action::Drop, extends: false };
+        let policy = Policy {
+            bad: Action::Divert,
+            missing: Action::Pass,
+            late: Action::Drop,
+            conflict: OnConflict::Ignore,
+            extends: false,
+        };
         let targets: Vec<Target> = fates.iter().map(|fate| fate.target(&policy)).collect();
         let (output, nowhere) = (Target::Output, Target::Nowhere);
         assert_eq!(targets, [output, output, Target::Duplicates, Target::Rejects, nowhere, output]);

@@ -11,11 +11,13 @@ pub struct Parser<'a> {
     decoder: Decoder,
     dedup: &'a Deduplicator,
     reading: &'a Reading,
+    /// Of the line that is parsed.
+    payload: Vec<u8>,
 }
 
 impl<'a> Parser<'a> {
     pub fn new(reading: &'a Reading, dedup: &'a Deduplicator) -> Self {
-        Self { decoder: reading.decoder(), dedup, reading }
+        Self { decoder: reading.decoder(), dedup, reading, payload: Vec::new() }
     }
 
     pub fn parse(&mut self, chunk: &mut Chunk) {
@@ -26,10 +28,15 @@ impl<'a> Parser<'a> {
         let (mut timed, mut bad) = (std::mem::take(&mut chunk.timed), std::mem::take(&mut chunk.bad));
         let bom = if chunk.offset == 0 { strip_bom(chunk.bytes()) } else { 0 };
         let (dedup, bytes_max) = (self.dedup, self.reading.line_bytes_max);
+        let mut digests = std::mem::take(&mut chunk.digests);
+        let (spec, payload) = (&self.reading.payload, &mut self.payload);
         self.decoder.decode(&chunk.bytes()[bom..], &mut |record| {
             let kind = match judge(&record, bytes_max) {
                 Content::Id(id) => {
                     let id = dedup.fingerprint(id);
+                    if let Some(spec) = spec {
+                        digests.push(dedup.digest(id, spec.payload(record.line, payload)));
+                    }
                     match record.time {
                         Some(Ok(time)) => timed.push((id, time)),
                         _ => ids.push(id),
@@ -51,6 +58,7 @@ impl<'a> Parser<'a> {
             lines.push(Line { end: chunk.bytes().len() as u32, kind: Kind::Blank });
         }
         (chunk.lines, chunk.ids, chunk.timed, chunk.bad) = (lines, ids, timed, bad);
+        chunk.digests = digests;
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Report {
     elapsed_seconds: f64,
     first_seen: u64,
     duplicate: u64,
+    /// Duplicates that came with another payload than was seen with their ID; none unless payloads are compared.
+    conflicts: u64,
     bad: u64,
     /// The same by reason.
     bad_reasons: BadReasons,
@@ -41,7 +43,7 @@ pub struct Report {
     dead_lettered: u64,
     in_flight: u64,
     spooled: u64,
-    /// Bad, late and refused events by what was done with them.
+    /// Bad, late and refused events, and conflicts that are let through, by what was done with them.
     passed: u64,
     diverted: u64,
     dropped: u64,
@@ -161,6 +163,7 @@ impl Report {
             elapsed_seconds: elapsed.as_secs_f64(),
             first_seen: books.first_seen,
             duplicate: books.duplicate,
+            conflicts: books.conflicts,
             bad: books.bad_total(),
             bad_reasons: BadReasons {
                 malformed: books.bad_by(BadReason::Malformed),
@@ -235,6 +238,7 @@ impl Report {
             show_count(self.late),
         );
         for (count, what) in [
+            (self.conflicts, if self.conflicts == 1 { "conflict" } else { "conflicts" }),
             (self.future, "future"),
             (self.refused, "refused"),
             (self.in_flight, "in flight"),

@@ -145,8 +145,15 @@ fn commit_ids(
         }
         Ok(())
     };
-    chunk.ids.chunks(config.ids_together_max).try_for_each(|ids| commit(dedup.reserve_fingerprints(ids)))?;
-    chunk.timed.chunks(config.ids_together_max).try_for_each(|ids| commit(dedup.reserve_fingerprints_at(ids)))
+    let ids_max = config.ids_together_max;
+    if config.reading.payload.is_some() {
+        let mut digests = chunk.digests.chunks(ids_max);
+        let mut of = || digests.next().unwrap_or_default();
+        chunk.ids.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_digests(ids, of())))?;
+        return chunk.timed.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_digests_at(ids, of())));
+    }
+    chunk.ids.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_fingerprints(ids)))?;
+    chunk.timed.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_fingerprints_at(ids)))
 }
 
 const CHUNK_BYTES: usize = 256 << 10;

@@ -45,6 +45,12 @@ impl Warnings {
         }
     }
 
+    pub fn conflict(&self, place: &str, action: Option<Action>) {
+        let what = "its ID was seen with another payload";
+        let happens = action.map_or("such lines are dropped as duplicates and counted", what_happens);
+        self.log.warning("conflict", format!("{place}: {what}; {happens}"));
+    }
+
     pub fn refused(&mut self) {
         if self.is_new(Reason::Full) {
             let what = "the limit on ids or memory is reached, so new ones cannot be judged";

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use dedupd::decode::{Bad, BadReason};
 use dedupd::sink::WriteError;
 use dedupd::{
-    Clock, Deduplicator, Durability, Fingerprint, Progress, Reservation, ReserveVerdict, SystemClock, Timestamp,
-    Unjudged,
+    Clock, Deduplicator, Durability, Fingerprint, Progress, Reason, Reservation, ReserveVerdict, SystemClock,
+    Timestamp, Unjudged,
 };
 
 use super::books::Books;
@@ -309,14 +309,22 @@ impl<'a> Writer<'a> {
         if !self.config.policy.extends || chunk.timed.is_empty() {
             return Vec::new();
         }
-        let asked = chunk.timed[batch.ids.clone()].iter().zip(reserved.verdicts());
-        asked.filter(|(_, verdict)| **verdict == ReserveVerdict::InFlight).map(|(event, _)| *event).collect()
+        let repeats = |verdict: &ReserveVerdict| {
+            matches!(verdict, ReserveVerdict::InFlight | ReserveVerdict::Conflict { in_flight: true })
+        };
+        let asked = || batch.ids.clone().zip(reserved.verdicts()).filter(|(_, verdict)| repeats(verdict));
+        let ids = asked().map(|(id, _)| chunk.timed[id]);
+        let digest = |id: usize| Some((chunk.digests.get(id)?.as_fingerprint(), chunk.timed[id].1));
+        ids.chain(asked().filter_map(|(id, _)| digest(id))).collect()
     }
 
     fn reserve(&self, chunk: &Chunk, batch: &Batch) -> Result<Reservation, Unjudged> {
-        match chunk.timed.is_empty() {
-            true => self.dedup.reserve_fingerprints(&chunk.ids[batch.ids.clone()]),
-            false => self.dedup.reserve_fingerprints_at(&chunk.timed[batch.ids.clone()]),
+        let ids = batch.ids.clone();
+        match (chunk.timed.is_empty(), chunk.digests.get(ids.clone()).filter(|digests| !digests.is_empty())) {
+            (true, None) => self.dedup.reserve_fingerprints(&chunk.ids[ids]),
+            (false, None) => self.dedup.reserve_fingerprints_at(&chunk.timed[ids]),
+            (true, Some(digests)) => self.dedup.reserve_digests(&chunk.ids[ids], digests),
+            (false, Some(digests)) => self.dedup.reserve_digests_at(&chunk.timed[ids], digests),
         }
     }
 
@@ -331,7 +339,10 @@ impl<'a> Writer<'a> {
             self.books.count(fate, fate.action(&policy), bytes.len());
             match fate {
                 Fate::Blank => {}
-                Fate::FirstSeen | Fate::Duplicate => {
+                Fate::FirstSeen | Fate::Duplicate | Fate::Conflict => {
+                    if fate == Fate::Conflict && self.warnings.is_new(Reason::Conflict) {
+                        self.warnings.conflict(&self.place(chunk, line, bytes.start), fate.action(&policy));
+                    }
                     let (fingerprint, time) = chunk.timed.get(id).copied().unwrap_or_else(|| (chunk.ids[id], now));
                     match fate {
                         Fate::FirstSeen => ages.first_seen(fingerprint, time),

@@ -73,6 +73,8 @@ pub fn forget(args: &ForgetArgs, log: Log) -> Result<Exit, Failure> {
 /// The clock stands before all time, so time is as far as the log has come, and stays there: what is appended bears
 /// that time. Where events bring their own times the present could be years ahead, and would make all others late.
 ///
+/// Payload digests stay: they tell the payloads of an ID apart, and are no ids by themselves.
+///
 /// Durability is none, as only what is forgotten is to be written; the close has it on disk.
 fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Option<Deduplicator>, Failure> {
     // An open would make a state where there is none, and a log of times that nobody has chosen yet.
@@ -86,6 +88,7 @@ fn open(args: &ForgetArgs, reading: &Reading, log: Log) -> Result<Option<Dedupli
         .housekeeping(false)
         .hash(args.ids.hash.into())
         .id_paths(reading.keys.to_string())
+        .digests_as_found(true)
         .lock_timeout(args.lock_timeout);
     let builder = if event_time { builder.lateness(Duration::MAX) } else { builder };
     let builder = recovery::show(builder, &args.dir, false, log.quiet);

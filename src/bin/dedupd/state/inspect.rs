@@ -78,12 +78,13 @@ fn in_words(problem: &Problem) -> &'static str {
 fn configuration(found: &Inspection) -> String {
     let unknown = || "unknown".to_owned();
     format!(
-        "made with    format {}, hash {}, id paths {}, secret {} ({})\n",
+        "made with    format {}, hash {}, id paths {}, secret {} ({}){}\n",
         found.format_version,
         found.hash.and_then(hash_name).unwrap_or("unknown"),
         found.id_paths_digest.map_or_else(unknown, |digest| hex(&digest)),
         found.secret_check.map_or_else(unknown, |check| hex(&check)),
         secret_word(found.secret),
+        if found.has_digests == Some(true) { ", payload digests beside the ids" } else { "" },
     )
 }
 

@@ -63,6 +63,8 @@ pub struct InspectReport {
     format_version: u32,
     hash: Option<&'static str>,
     id_paths_digest: Option<String>,
+    /// Payload digests stand beside the ids, and are counted and written like them.
+    payload_digests: Option<bool>,
     secret_check: Option<String>,
     secret: &'static str,
     oldest: Option<String>,
@@ -161,6 +163,7 @@ impl InspectReport {
             format_version: found.format_version,
             hash: found.hash.and_then(hash_name),
             id_paths_digest: found.id_paths_digest.map(|digest| hex(&digest)),
+            payload_digests: found.has_digests,
             secret_check: found.secret_check.map(|check| hex(&check)),
             secret: secret_word(found.secret),
             oldest: times.map(|(oldest, _)| rfc3339(oldest)),

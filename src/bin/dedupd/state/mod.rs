@@ -68,6 +68,19 @@ pub fn check_time(dir: &Path, event_time: bool) -> Result<(), Failure> {
     Err(Failure::new(Exit::OtherState, "state_of_other_configuration", message))
 }
 
+/// Refuses a state in which payloads are not compared as these lines are to be. One without a log is of neither yet.
+pub fn check_digests(dir: &Path, reading: &Reading) -> Result<(), Failure> {
+    let left_out = reading.payload.as_ref().map(ToString::to_string);
+    let advice = match dedupd::state::has_digests(dir, left_out.as_deref()).map_err(|error| failure(&error))? {
+        None => return Ok(()),
+        Some(has_digests) if has_digests == reading.payload.is_some() => return Ok(()),
+        Some(true) => "was made with --on-conflict: give it, and the same --conflict-ignore",
+        Some(false) => "was made without --on-conflict: leave it out",
+    };
+    let message = format!("{} {advice}, or name another directory", dir.display());
+    Err(Failure::new(Exit::OtherState, "state_of_other_configuration", message))
+}
+
 fn problem_failure(problem: &Problem) -> Failure {
     let exit = if problem.code == "state_corrupt" { Exit::Corrupt } else { Exit::OtherState };
     Failure::new(exit, problem.code, &problem.message)
