@@ -45,6 +45,8 @@ struct Nothing;
 impl Sink for Nothing {
     fn deliver(&mut self, _batch: &[Event<'_>]) -> Result<(), SinkError> {
         BATCHES.fetch_add(1, Ordering::Relaxed);
+        // Slow enough that batches grow.
+        std::thread::sleep(std::time::Duration::from_micros(200));
         Ok(())
     }
 }
