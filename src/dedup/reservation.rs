@@ -82,7 +82,7 @@ impl Reservation {
             verdicts.extend(answers.iter().copied().map(verdict));
         });
         let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);
-        let pending = mine().map(|(index, _)| fingerprints[index]).collect();
+        let pending = first_seen(fingerprints, &verdicts);
         let mine_times = each.map(|times| mine().map(|(index, _)| times[index]).collect());
         let latest = match times {
             Times::Each { times, .. } => times.iter().max().copied(),
@@ -273,6 +273,18 @@ impl fmt::Debug for Reservation {
             .field("pending", &self.pending.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Those that are first-seen, without a branch for each: which ones they are cannot be predicted.
+fn first_seen(fingerprints: &[Fingerprint], verdicts: &[ReserveVerdict]) -> Vec<Fingerprint> {
+    let mut first_seen = fingerprints.to_vec();
+    let mut count = 0;
+    for (fingerprint, verdict) in fingerprints.iter().zip(verdicts) {
+        first_seen[count] = *fingerprint;
+        count += usize::from(*verdict == ReserveVerdict::FirstSeen);
+    }
+    first_seen.truncate(count);
+    first_seen
 }
 
 pub(super) fn verdict(answer: Answer) -> ReserveVerdict {

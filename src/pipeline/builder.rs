@@ -1,7 +1,7 @@
 //! [`PipelineBuilder`]: how a pipeline is put together.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -77,8 +77,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// About how many events wait for each worker at most; 65,536 by default. What is submitted without a
-    /// [`Producer`](super::Producer) may wait in as many as a 256th of that.
+    /// About how many events wait for each worker at most; 65,536 by default.
     pub fn queue_events(mut self, events: usize) -> Self {
         self.queue_events = events.max(1);
         self
@@ -140,6 +139,7 @@ impl PipelineBuilder {
         let table = table.map_or_else(Vec::new, |ring| ring.owners().iter().map(|owner| *owner as usize).collect());
         let keeps_positions = self.dedup.durability().is_some_and(|durability| durability != Durability::None);
         let shared = Arc::new(Shared {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             dedup: self.dedup,
             table,
             intakes,
@@ -279,6 +279,9 @@ impl fmt::Debug for PipelineBuilder {
             .finish_non_exhaustive()
     }
 }
+
+/// Only told apart by it: relaxed.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 const QUEUE_EVENTS: usize = 1 << 16;
 const BUNDLES_MAX: usize = 256;

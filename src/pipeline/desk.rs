@@ -184,6 +184,12 @@ impl Desk {
         let on_conflict = self.shared.dedup.on_conflict();
         let conflicting = |in_flight| Conflicting::of(on_conflict, in_flight);
         let Batch { bundles, picks, .. } = &mut batch;
+        if is_plain(bundles, reserved.verdicts()) {
+            pick_first_seen(bundles, reserved.verdicts(), picks);
+            read = reserved.verdicts().len() as u64;
+            duplicate = read - picks.len() as u64;
+            verdicts = [].iter();
+        }
         for (number, bundle) in (0..).zip(bundles) {
             let bundle = &mut bundle.item;
             let has_tickets = bundle.has_tickets();
@@ -422,6 +428,26 @@ impl Desk {
             Ok(()) => Stop::Log(Error::Unjudged(Unjudged::LogFailed)),
         }
     }
+}
+
+/// Whether there are only first-seen events and duplicates, and nobody to be told.
+fn is_plain(bundles: &[Single], verdicts: &[ReserveVerdict]) -> bool {
+    let others =
+        verdicts.iter().filter(|verdict| !matches!(verdict, ReserveVerdict::FirstSeen | ReserveVerdict::Duplicate));
+    others.count() == 0 && !bundles.iter().any(|bundle| bundle.item.has_tickets())
+}
+
+/// Picks the first-seen events, without a branch for each: which ones they are cannot be predicted.
+fn pick_first_seen(bundles: &[Single], verdicts: &[ReserveVerdict], picks: &mut Vec<Place>) {
+    picks.resize(verdicts.len(), Place { bundle: 0, event: 0 });
+    let (mut count, mut verdicts) = (0, verdicts.iter());
+    for (bundle, number) in bundles.iter().zip(0..) {
+        for (event, verdict) in (0..bundle.item.len() as u32).zip(&mut verdicts) {
+            picks[count] = Place { bundle: number, event };
+            count += usize::from(*verdict == ReserveVerdict::FirstSeen);
+        }
+    }
+    picks.truncate(count);
 }
 
 /// A sink's bit.

@@ -1,5 +1,6 @@
 //! [`Producer`]: one thread's end of a pipeline.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,21 +19,15 @@ use crate::queue::{Feeder, Refusal};
 ///
 /// # Cost
 /// A hash, a copy of the event's bytes and two atomic swaps for each event, less for a batch. No allocation once the bundles
-/// have grown to what events need.
+/// have grown to what events need; the worker allocates by the batch.
 pub struct Producer {
     shared: Arc<Shared>,
-    /// By worker.
-    feeders: Vec<Feeder<Bundle>>,
-    /// Where the last events came from.
-    ledger: Option<Arc<Ledger>>,
-    /// Used again.
-    fingerprints: Vec<Fingerprint>,
+    end: End,
 }
 
 impl Producer {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let feeders = shared.intakes.iter().map(|intake| intake.feeder()).collect();
-        Self { shared: Arc::clone(shared), feeders, ledger: None, fingerprints: Vec::new() }
+        Self { shared: Arc::clone(shared), end: End::new(shared) }
     }
 
     /// Submits an event. Waits while the pipeline is full.
@@ -40,7 +35,7 @@ impl Producer {
     /// # Errors
     /// [`SubmitError`]; the event was not taken.
     pub fn submit(&mut self, event: Event<'_>) -> Result<(), SubmitError> {
-        self.feed(event, &mut None, true)
+        self.end.feed(&self.shared, &event, &mut None, true)
     }
 
     /// Submits an event unless the pipeline is full.
@@ -49,7 +44,7 @@ impl Producer {
     /// [`Refused`] has the event; it was not taken.
     #[expect(clippy::result_large_err, reason = "the event is handed back")]
     pub fn try_submit<'a>(&mut self, event: Event<'a>) -> Result<(), Refused<'a>> {
-        self.feed(event, &mut None, false).map_err(|reason| Refused { event, reason })
+        self.end.feed(&self.shared, &event, &mut None, false).map_err(|reason| Refused { event, reason })
     }
 
     /// Submits an event, and has `on_settled` called by a worker once it is settled. Waits while the pipeline is full.
@@ -64,7 +59,7 @@ impl Producer {
         event: Event<'_>,
         on_settled: impl FnOnce(Settled) + Send + 'static,
     ) -> Result<(), SubmitError> {
-        self.feed(event, &mut Some(Box::new(on_settled)), true)
+        self.end.feed(&self.shared, &event, &mut Some(Box::new(on_settled)), true)
     }
 
     /// Submits events in order. Waits while the pipeline is full.
@@ -72,26 +67,65 @@ impl Producer {
     /// # Errors
     /// [`BatchRefused`] names those that were not taken.
     pub fn submit_batch(&mut self, events: &[Event<'_>]) -> Result<(), BatchRefused> {
+        self.end.feed_batch(&self.shared, events)
+    }
+}
+
+/// What a thread needs to feed all workers of a pipeline.
+pub(super) struct End {
+    /// By worker.
+    feeders: Vec<Feeder<Bundle>>,
+    /// Where the last event came from.
+    ledger: Option<Arc<Ledger>>,
+}
+
+impl End {
+    fn new(shared: &Shared) -> Self {
+        Self { feeders: shared.intakes.iter().map(|intake| intake.feeder()).collect(), ledger: None }
+    }
+
+    /// Nothing can be fed any more.
+    fn is_closed(&self) -> bool {
+        self.feeders.iter().all(Feeder::is_closed)
+    }
+
+    pub(super) fn feed(
+        &mut self,
+        shared: &Shared,
+        event: &Event<'_>,
+        on_settled: &mut Option<OnSettled>,
+        waits: bool,
+    ) -> Result<(), SubmitError> {
+        check(event)?;
+        let fingerprint = shared.dedup.fingerprint(event.id());
+        let worker = shared.worker_of(fingerprint);
+        let begun = self.begin(shared, event)?;
+        let origin = origin(&begun);
+        let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, event, origin, on_settled));
+        fed.map_err(|refusal| {
+            not_taken(begun, refusal);
+            refusal.into()
+        })
+    }
+
+    pub(super) fn feed_batch(&mut self, shared: &Shared, events: &[Event<'_>]) -> Result<(), BatchRefused> {
         let mut refused: Vec<(usize, SubmitError)> = Vec::new();
         let ids: Vec<&[u8]> = events.iter().map(Event::id).collect();
-        self.fingerprints.clear();
-        self.shared.dedup.fingerprints(&ids, &mut self.fingerprints);
-        let fingerprints = std::mem::take(&mut self.fingerprints);
+        let mut fingerprints = Vec::with_capacity(ids.len());
+        shared.dedup.fingerprints(&ids, &mut fingerprints);
         // All before any is fed: what is settled must not pass an event whose worker is only come to later.
         let mut begun: Vec<Option<Begun>> = Vec::with_capacity(events.len());
         for (index, event) in events.iter().enumerate() {
-            let origin = self.shared.check(event).and_then(|()| self.begin(event));
+            let origin = check(event).and_then(|()| self.begin(shared, event));
             begun.push(origin.map_err(|reason| refused.push((index, reason))).ok());
         }
         for worker in 0..self.feeders.len() {
             let is_mine = |index: &usize| {
-                begun[*index].is_some()
-                    && (self.feeders.len() == 1 || self.shared.worker_of(fingerprints[*index]) == worker)
+                begun[*index].is_some() && (self.feeders.len() == 1 || shared.worker_of(fingerprints[*index]) == worker)
             };
             let mine: Vec<usize> = (0..events.len()).filter(is_mine).collect();
-            self.feed_all(worker, events, &mine, &fingerprints, &mut begun, &mut refused);
+            self.feed_worker(worker, events, &mine, &fingerprints, &mut begun, &mut refused);
         }
-        self.fingerprints = fingerprints;
         refused.sort_by_key(|(index, _)| *index);
         match refused.first() {
             None => Ok(()),
@@ -103,7 +137,7 @@ impl Producer {
     }
 
     /// Feeds one worker its events of a batch.
-    fn feed_all(
+    fn feed_worker(
         &mut self,
         worker: usize,
         events: &[Event<'_>],
@@ -131,29 +165,25 @@ impl Producer {
         }
     }
 
-    fn feed(&mut self, event: Event<'_>, on_settled: &mut Option<OnSettled>, waits: bool) -> Result<(), SubmitError> {
-        self.shared.check(&event)?;
-        let fingerprint = self.shared.dedup.fingerprint(event.id());
-        let worker = self.shared.worker_of(fingerprint);
-        let begun = self.begin(&event)?;
-        let origin = origin(&begun);
-        let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, &event, origin, on_settled));
-        fed.map_err(|refusal| {
-            not_taken(begun, refusal);
-            refusal.into()
-        })
-    }
-
-    fn begin(&mut self, event: &Event<'_>) -> Result<Begun, SubmitError> {
+    fn begin(&mut self, shared: &Shared, event: &Event<'_>) -> Result<Begun, SubmitError> {
         let (Some(source), Some(position)) = (event.source(), event.position()) else { return Ok(None) };
         let ledger = match &self.ledger {
             Some(ledger) if ledger.source() == source => Arc::clone(ledger),
-            _ => self.shared.sources.ledger(source).ok_or(SubmitError::TooManySources)?,
+            _ => shared.sources.ledger(source).ok_or(SubmitError::TooManySources)?,
         };
         let origin = ledger.begin(position);
         self.ledger = Some(Arc::clone(&ledger));
         Ok(Some((ledger, origin)))
     }
+}
+
+/// Refuses what cannot be carried.
+fn check(event: &Event<'_>) -> Result<(), SubmitError> {
+    let bytes = event.bytes();
+    if bytes > EVENT_BYTES_MAX {
+        return Err(SubmitError::TooLarge { bytes, bytes_max: EVENT_BYTES_MAX });
+    }
+    Ok(())
 }
 
 /// An event with a position has an entry in its source's ledger.
@@ -172,47 +202,35 @@ fn not_taken(begun: Begun, refusal: Refusal) {
     }
 }
 
+thread_local! {
+    /// This thread's ends of the pipelines that it submits to without a producer, by number.
+    static ENDS: RefCell<Vec<(u64, End)>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Shared {
-    /// Refuses what cannot be carried.
-    fn check(&self, event: &Event<'_>) -> Result<(), SubmitError> {
-        let bytes = event.bytes();
-        if bytes > EVENT_BYTES_MAX {
-            return Err(SubmitError::TooLarge { bytes, bytes_max: EVENT_BYTES_MAX });
-        }
-        Ok(())
+    /// Does something with this thread's end, which is made the first time. It stays until the thread ends, or makes an end of
+    /// another pipeline when this one is closed; it keeps nothing of the pipeline alive but its queues.
+    pub(super) fn with_end<R>(&self, mut act: impl FnMut(&mut End) -> R) -> R {
+        let done = ENDS.try_with(|ends| {
+            let mut ends = ends.try_borrow_mut().ok()?;
+            Some(act(self.end(&mut ends)))
+        });
+        // A thread that is ending has no such place any more.
+        done.ok().flatten().unwrap_or_else(|| act(&mut End::new(self)))
     }
 
-    /// Submits an event that has a bundle of its own.
-    pub(super) fn submit(
-        &self,
-        event: &Event<'_>,
-        on_settled: Option<OnSettled>,
-        waits: bool,
-    ) -> Result<(), SubmitError> {
-        self.check(event)?;
-        let fingerprint = self.dedup.fingerprint(event.id());
-        let begun = match (event.source(), event.position()) {
-            (Some(source), Some(position)) => {
-                let ledger = self.sources.ledger(source).ok_or(SubmitError::TooManySources)?;
-                let origin = ledger.begin(position);
-                Some((ledger, origin))
-            }
-            _ => None,
-        };
-        let origin = origin(&begun);
-        let put: Result<(), Refusal> = self.intakes[self.worker_of(fingerprint)].put(waits, |bundle| {
-            let mut on_settled = on_settled;
-            bundle.push(fingerprint, event, origin, &mut on_settled);
+    fn end<'e>(&self, ends: &'e mut Vec<(u64, End)>) -> &'e mut End {
+        let index = ends.iter().position(|(number, _)| *number == self.number).unwrap_or_else(|| {
+            ends.retain(|(_, end)| !end.is_closed());
+            ends.push((self.number, End::new(self)));
+            ends.len() - 1
         });
-        put.map_err(|refusal| {
-            not_taken(begun, refusal);
-            refusal.into()
-        })
+        &mut ends[index].1
     }
 }
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("workers", &self.feeders.len()).finish_non_exhaustive()
+        f.debug_struct("Producer").field("workers", &self.end.feeders.len()).finish_non_exhaustive()
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Intake<T> {
 #[derive(Debug)]
 pub(crate) struct Parcel<T> {
     pub(crate) item: T,
-    /// Which tray it was filled in; 0 for none.
+    /// Which tray it was filled in.
     feeder: usize,
     /// Which it is of that tray's.
     number: u64,
@@ -122,20 +122,6 @@ impl<T> Intake<T> {
         // A consumer that sleeps does not watch this tray.
         self.wake_consumer();
         Feeder { intake: Arc::clone(self), tray, id: version, next_number: 0 }
-    }
-
-    /// Fills a box of its own with `fill` and passes it on, after all that were passed on before.
-    ///
-    /// Waits for room when `waits`.
-    pub(crate) fn put(&self, waits: bool, fill: impl FnOnce(&mut T)) -> Result<(), Refusal> {
-        let mut parcel = self.free_parcel(waits)?;
-        (parcel.feeder, parcel.number) = (0, 0);
-        fill(&mut parcel.item);
-        self.pass_on(parcel);
-        if self.work.anyone() {
-            self.work.wake_one();
-        }
-        Ok(())
     }
 
     /// Refuses producers from now on; the consumer finishes what was taken.
@@ -308,6 +294,11 @@ impl<T> Feeder<T> {
         }
         self.put_back(taken.item, taken.is_watched);
         Ok(())
+    }
+
+    /// Nothing is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.intake.refusal().is_some()
     }
 
     fn number(&mut self, mut parcel: Box<Parcel<T>>) -> Box<Parcel<T>> {

@@ -93,11 +93,7 @@ fn loom_one_box_goes_around_between_two_producers() {
             .map(|from| {
                 let (intake, left) = (std::sync::Arc::clone(&intake), Arc::clone(&left));
                 thread::spawn(move || {
-                    if from == 0 {
-                        intake.put(true, |items| items.push((from, 0))).unwrap();
-                    } else {
-                        intake.feeder().feed(true, |items| fits(items, (from, 0))).unwrap();
-                    }
+                    intake.feeder().feed(true, |items| fits(items, (from, 0))).unwrap();
                     if left.fetch_sub(1, loom::sync::atomic::Ordering::AcqRel) == 1 {
                         intake.close();
                     }
@@ -136,17 +132,19 @@ fn loom_what_comes_after_the_close_is_refused_and_what_came_before_arrives() {
 }
 
 #[test]
-fn loom_a_producer_without_a_tray_wakes_a_consumer_and_is_woken_by_it() {
+fn loom_a_producer_and_a_consumer_wake_each_other() {
     model(3, || {
         let (intake, outlet) = pool(1);
-        let puts = std::sync::Arc::clone(&intake);
+        let mut feeder = intake.feeder();
         let producer = thread::spawn(move || {
+            // Each fills the only box there is.
             for number in 0..2 {
-                puts.put(true, |items| items.push((0, number))).unwrap();
+                feeder.feed(true, |items| items.is_empty() && fits(items, (0, number))).unwrap();
             }
+            feeder
         });
         let came = consume_all(&intake, outlet, 2);
-        producer.join().unwrap();
+        drop(producer.join().unwrap());
         assert_eq!(of(&came, 0), [0, 1]);
     });
 }

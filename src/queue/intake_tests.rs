@@ -45,11 +45,11 @@ fn many_producers_and_a_small_pool_lose_nothing_and_keep_order() {
                     let mut feeder = intake.feeder();
                     for number in 0..each {
                         let put = (from, number);
-                        if from == 0 {
-                            intake.put(true, |items| items.push(put)).unwrap();
-                        } else {
-                            feeder.feed(true, |items| fits(items, put)).unwrap();
+                        if number % 1_000 == 999 {
+                            // Another one takes over, behind it.
+                            feeder = intake.feeder();
                         }
+                        feeder.feed(true, |items| fits(items, put)).unwrap();
                     }
                     drop(feeder);
                     if left.fetch_sub(1, Std::AcqRel) == 1 {
@@ -81,8 +81,9 @@ fn without_room_a_producer_is_told_so_and_a_task_is_woken_when_there_is_some() {
     let waker = Arc::clone(&woken).into();
     let mut context = Context::from_waker(&waker);
     assert_eq!(intake.poll_room(&mut context), Poll::Ready(()));
-    intake.put(false, |items| items.push((0, 0))).unwrap();
-    assert_eq!(intake.put(false, |_| ()), Err(Refusal::Full));
+    let mut feeder = intake.feeder();
+    (0..4).for_each(|number| feeder.feed(false, |items| fits(items, (0, number))).unwrap());
+    assert_eq!(feeder.feed(false, |items| fits(items, (0, 4))), Err(Refusal::Full));
     assert_eq!(intake.feeder().feed(false, |_| true), Err(Refusal::Full));
     assert_eq!(intake.poll_room(&mut context), Poll::Pending);
     let mut parcels = Vec::new();
@@ -101,7 +102,7 @@ fn a_closed_intake_refuses_and_a_broken_one_says_so() {
     assert_eq!(feeder.feed(true, |_| true), Err(Refusal::Closed));
     assert!(!outlet.collect(), "a box is in a tray");
     intake.break_off();
-    assert_eq!(intake.put(true, |_| ()), Err(Refusal::Broken));
+    assert_eq!(feeder.feed(true, |_| true), Err(Refusal::Broken));
     let mut parcels = Vec::new();
     outlet.gather(&mut parcels);
     assert_eq!(parcels[0].item, [(1, 0)]);

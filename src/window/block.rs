@@ -82,6 +82,14 @@ impl Set {
     ) {
         let mut coming = Coming::new(questions, hash);
         let mut block = Block::new(self, questions);
+        if questions <= coming.block {
+            coming.fill(self, &mut block);
+            block.lines.iter().for_each(|line| prefetch_far(*line));
+            if !block.lines.is_empty() {
+                act(&block, &mut [].iter());
+            }
+            return;
+        }
         let mut next = Block::new(self, questions);
         coming.fill(self, &mut block);
         while !block.lines.is_empty() {
