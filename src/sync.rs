@@ -10,10 +10,46 @@ pub(crate) use loom::sync::{
 };
 #[cfg(loom)]
 pub(crate) use loom::thread;
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Condvar, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+};
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread;
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard, RwLock,
     atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread;
+
+/// For what is too large for loom, and is run whole under shuttle.
+pub(crate) mod whole {
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::{
+        sync::{
+            Condvar, Mutex, MutexGuard,
+            atomic::{AtomicBool, Ordering},
+        },
+        thread::{self, JoinHandle},
+    };
+    #[cfg(not(shuttle))]
+    pub(crate) use std::{
+        sync::{
+            Condvar, Mutex, MutexGuard,
+            atomic::{AtomicBool, Ordering},
+        },
+        thread::{self, JoinHandle},
+    };
+
+    /// Whether joining it takes no time. Shuttle cannot tell, and has no time.
+    pub(crate) fn is_finished(thread: &JoinHandle<()>) -> bool {
+        #[cfg(shuttle)]
+        let is_finished = std::mem::size_of_val(thread) > 0;
+        #[cfg(not(shuttle))]
+        let is_finished = thread.is_finished();
+        is_finished
+    }
+}

@@ -1,14 +1,12 @@
 //! [`PipelineBuilder`]: how a pipeline is put together.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
-
-use crossbeam::queue::SegQueue;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::books::{Latencies, PipelineStats};
 use super::bundle::{Bundle, EVENTS_MAX};
+use super::channel::SegQueue;
 use super::commit::{CommitAt, Recorder};
 use super::desk::{DEAD_LETTER, Desk, SINKS_MAX};
 use super::lane::{self, Lanes};
@@ -18,6 +16,7 @@ use super::{Delivery, Ending, Limits, Pipeline, Shared, StartError};
 use crate::dedup::{Deduplicator, Durability, OnConflict, Progress};
 use crate::queue::{Intake, WaitStrategy};
 use crate::sink::{Durable, Idempotency, Sink, SinkError};
+use crate::sync::whole::{AtomicBool, Condvar, JoinHandle, Mutex, Ordering, thread};
 use crate::window::HashRing;
 
 /// How a pipeline is put together. Everything but the sink has a default.

@@ -6,7 +6,6 @@
 //! [`Durability::PowerLoss`] one for each batch, at [`Durability::Interval`] one for all that landed within the interval.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -16,6 +15,7 @@ use super::lane::flush;
 use super::settle::{Settled, Tellings};
 use crate::dedup::{Durability, Error, Progress, Reservation};
 use crate::sink::Sink;
+use crate::sync::whole::{Ordering, thread};
 
 /// When a batch that is out is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ fn until_room(shared: &Shared, mut record: impl FnMut() -> Result<(), Error>) ->
                 if !std::mem::replace(&mut is_reported, true) {
                     shared.report(format!("waiting for room: {error}"));
                 }
-                std::thread::sleep(ROOM_POLL);
+                thread::sleep(ROOM_POLL);
             }
             Err(error) => return Err(Stop::Log(error)),
         }

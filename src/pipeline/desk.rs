@@ -18,11 +18,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, TrySendError};
-
 use super::Shared;
 use super::batch::{Batch, Failures, Place, Single};
 use super::books::PipelineStats;
+use super::channel::{Sender, TrySendError};
 use super::commit::{CommitAt, Out, Recorder};
 use super::conflict::Conflicting;
 use super::delivery::Delivery;

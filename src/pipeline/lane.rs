@@ -4,13 +4,12 @@
 //! others only once its buffer is full. It answers each job with a [`Landing`], which wakes the worker.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::Shared;
 use super::batch::{Batch, Deliverer, Failures, Outcome, message};
+use super::channel::{Receiver, Sender, bounded};
 use crate::sink::Sink;
+use crate::sync::whole::Ordering;
 
 /// The sending ends of one sink's lanes; an event's lane is chosen by its fingerprint.
 pub(super) type Lanes = Vec<Sender<Job>>;
@@ -82,4 +81,4 @@ pub(super) fn flush(sink: &mut dyn Sink) -> Result<(), String> {
 }
 
 /// Batches that wait for a lane, at most; each is about a thousand events.
-const JOBS_MAX: usize = 8;
+const JOBS_MAX: usize = if cfg!(shuttle) { 1 } else { 8 };

@@ -20,6 +20,7 @@ mod batch;
 mod books;
 mod builder;
 mod bundle;
+mod channel;
 mod commit;
 mod conflict;
 mod delivery;
@@ -37,23 +38,24 @@ mod settle;
 mod sources;
 mod worker;
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+#[cfg(all(test, shuttle))]
+mod models;
 
-use crossbeam::queue::SegQueue;
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use self::batch::{Batch, Place, Single};
 use self::books::Latencies;
 use self::bundle::Bundle;
+use self::channel::SegQueue;
 use self::desk::Desk;
 use self::lane::Landing;
 use self::sources::Sources;
 use crate::dedup::{Deduplicator, Error, OnConflict, Reservation};
 use crate::event::{Event, Fingerprint, OwnedEvent, Source, Unjudged};
 use crate::queue::Intake;
+use crate::sync::whole::{AtomicBool, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, is_finished, thread};
 use crate::time::Timestamp;
 
 pub use books::{Latency, PipelineStats};
@@ -261,10 +263,10 @@ impl Pipeline {
         let is_aborted = self.shared.is_aborted.load(Ordering::Acquire);
         let end = Instant::now() + ABORT_GRACE;
         for thread in std::mem::take(&mut *lock(&self.threads)) {
-            while is_aborted && !thread.is_finished() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(1));
+            while is_aborted && !is_finished(&thread) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(1));
             }
-            if !is_aborted || thread.is_finished() {
+            if !is_aborted || is_finished(&thread) {
                 // Its panics are caught in it.
                 let _ = thread.join();
             }
@@ -451,7 +453,7 @@ fn try_lock_until<T>(mutex: &Mutex<T>, end: Instant) -> Option<MutexGuard<'_, T>
             Ok(guard) => return Some(guard),
             Err(std::sync::TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
             Err(std::sync::TryLockError::WouldBlock) if Instant::now() >= end => return None,
-            Err(std::sync::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            Err(std::sync::TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
         }
     }
 }

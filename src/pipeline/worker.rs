@@ -1,8 +1,7 @@
 //! A worker: takes what its intake brings, and sees it through.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Deliverer, Outcome, Single, message};
@@ -16,6 +15,7 @@ use crate::dedup::Error;
 use crate::event::OwnedEvent;
 use crate::queue::Outlet;
 use crate::sink::Sink;
+use crate::sync::whole::{Mutex, Ordering};
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,

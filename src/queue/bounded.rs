@@ -1,13 +1,13 @@
-//! A bounded queue for many producers and consumers: crossbeam's, or a locked stand-in for loom, which cannot look
-//! into crossbeam.
+//! A bounded queue for many producers and consumers: crossbeam's, or a locked stand-in for loom and shuttle, which
+//! cannot look into crossbeam.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(super) use crossbeam::queue::ArrayQueue as Bounded;
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(super) use stand_in::Bounded;
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod stand_in {
     use std::collections::VecDeque;
 

@@ -46,7 +46,7 @@ impl WaitStrategy {
 
     /// Between two looks.
     pub(super) fn pause(self) {
-        if self == Self::Yield || cfg!(loom) {
+        if self == Self::Yield || cfg!(any(loom, shuttle)) {
             thread::yield_now();
         } else {
             std::hint::spin_loop();
@@ -55,4 +55,4 @@ impl WaitStrategy {
 }
 
 /// About 3 µs of spinning.
-const LOOKS_MAX: u32 = if cfg!(loom) { 1 } else { 100 };
+const LOOKS_MAX: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
