@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use dedupd::pipeline::SubmitError;
 use dedupd::sink::{ClosureSink, Durable, FailureClass, Guarantees, Idempotency, Order, Sink, SinkError};
-use dedupd::{Deduplicator, Delivery, Durability, Event, HashRing, NdjsonSink, Pipeline, Settled};
+use dedupd::{Deduplicator, Delivery, Durability, Event, HashRing, ManualClock, NdjsonSink, Pipeline, Settled};
 
 fn state(dir: &tempfile::TempDir, durability: Durability) -> Deduplicator {
     let builder = Deduplicator::builder().durability(durability).lock_timeout(Duration::from_secs(10));
@@ -199,3 +199,67 @@ const BREAK: u8 = 2;
 const SOON: Duration = Duration::from_millis(1);
 /// Nothing here takes so long.
 const LONG: Duration = Duration::from_secs(60);
+
+/// Remembers positions, and can be cut back.
+#[derive(Clone, Default)]
+struct CutBack(Arc<Mutex<Vec<u64>>>);
+
+impl Sink for CutBack {
+    fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError> {
+        self.0.lock().unwrap().extend(batch.iter().map(|event| event.position().unwrap()));
+        Ok(())
+    }
+    fn guarantees(&self) -> Guarantees {
+        Guarantees::new(Idempotency::CutBack, Order::AsDelivered, Durable::OnDelivery)
+    }
+    fn position(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
+        Ok(Some(self.0.lock().unwrap().len().to_string().into_bytes()))
+    }
+    fn resume(&mut self, position: Option<&[u8]>) -> Result<(), SinkError> {
+        let length = position.map_or(0, |at| std::str::from_utf8(at).unwrap().parse().unwrap());
+        self.0.lock().unwrap().truncate(length);
+        Ok(())
+    }
+}
+
+#[test]
+fn exactly_once_holds_also_after_the_window() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, image) = (dir.path().join("state"), dir.path().join("image"));
+    let clock = ManualClock::new();
+    let hour = Duration::from_secs(3600);
+    let open = |path: &std::path::Path| {
+        let builder = Deduplicator::builder().window(hour).durability(Durability::Process).clock(clock.clone());
+        builder.open(path).unwrap()
+    };
+    let sink = CutBack::default();
+    let pipeline = Pipeline::builder(open(&state)).sink(sink.clone()).start().unwrap();
+    assert_eq!(pipeline.delivery(), Delivery::ExactlyOnce);
+    for position in 0..10 {
+        let (told, settled) = std::sync::mpsc::channel();
+        let id = format!("evt_{position}");
+        let event = Event::new(&id, "").with_position("s", position);
+        pipeline.submit_with(event, move |_| told.send(()).unwrap()).unwrap();
+        settled.recv().unwrap();
+    }
+    assert_eq!(pipeline.settled("s"), Some(9));
+    // What a process leaves that is killed now.
+    std::fs::create_dir(&image).unwrap();
+    for entry in std::fs::read_dir(&state).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "LOCK" {
+            std::fs::copy(entry.path(), image.join(entry.file_name())).unwrap();
+        }
+    }
+    let out = CutBack(Arc::new(Mutex::new(sink.0.lock().unwrap().clone())));
+    drop(pipeline);
+    clock.advance(hour * 2);
+    let pipeline = Pipeline::builder(open(&image)).sink(out.clone()).start().unwrap();
+    let next = pipeline.settled("s").map_or(0, |at| at + 1);
+    for position in next..12 {
+        let id = format!("evt_{position}");
+        pipeline.submit(Event::new(&id, "").with_position("s", position)).unwrap();
+    }
+    pipeline.drain().unwrap();
+    assert_eq!(*out.0.lock().unwrap(), (0..12).collect::<Vec<_>>());
+}

@@ -1,11 +1,13 @@
 //! [`Batch`]: events that are delivered together.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::bundle::Bundle;
 use super::settle::OnSettled;
 use super::sources::{Ledger, Origin, Sources};
+use crate::dedup::Reservation;
 use crate::event::{Event, Fingerprint};
 use crate::queue::Parcel;
 use crate::sink::{FailureClass, Sink, SinkError};
@@ -47,6 +49,19 @@ impl Batch {
     pub(super) fn ticket(&mut self, place: Place) -> (Option<Origin>, Option<OnSettled>) {
         let (bundle, event) = (&mut self.bundles[place.bundle as usize].item, place.event as usize);
         if bundle.has_tickets() { (bundle.origin(event), bundle.take_callback(event)) } else { (None, None) }
+    }
+
+    /// Where those come from whose fate is certain once `reservation` is committed: those of `origins`, and the repeats of what
+    /// it holds.
+    pub(super) fn certain(&self, reservation: &Reservation, repeats: &[Place], origins: &[Origin]) -> Vec<Origin> {
+        let mut all = origins.to_vec();
+        if !repeats.is_empty() {
+            let ids: HashSet<_> = reservation.fingerprints().iter().copied().collect();
+            let certain = repeats.iter().filter(|place| ids.contains(&self.fingerprint_at(**place)));
+            let origin = |place: &Place| self.bundles[place.bundle as usize].item.origin(place.event as usize);
+            all.extend(certain.filter_map(origin));
+        }
+        all
     }
 
     /// A copy of the event at `place` that stands alone, with whom to tell.

@@ -13,6 +13,7 @@ use super::batch::{Batch, Place};
 use super::desk::{Desk, Stop};
 use super::lane::flush;
 use super::settle::{Settled, Tellings};
+use super::sources::{Ledger, Origin};
 use crate::dedup::{Durability, Error, Progress, Reservation};
 use crate::sink::Sink;
 use crate::sync::whole::{Ordering, thread};
@@ -83,20 +84,26 @@ impl Recorder {
         (self.is_flushing, self.flushed) = (false, outs);
     }
 
-    /// Marks `reservation`, with positions. Waits for room in the log.
+    /// Marks `reservation`, with positions. Waits for room in the log. Exactly once, `origins` are where the events come from that
+    /// this settles.
     pub(super) fn record(
         &mut self,
         shared: &Shared,
         reservation: &mut Reservation,
         position: Option<&[u8]>,
+        origins: &[Origin],
     ) -> Result<(), Stop> {
-        let progress = self.progress(shared, position, false);
-        until_room(shared, || reservation.try_commit(&progress))
+        // The frame says itself that these positions are settled. Else a process that dies now, and comes back after the window,
+        // would be sent again what is in the sink, and not know it.
+        let progress = self.progress(shared, position, origins, false);
+        until_room(shared, || reservation.try_commit(&progress))?;
+        for_each_ledger(shared, origins, |ledger, sequences| ledger.commit(sequences));
+        Ok(())
     }
 
     /// Records positions alone.
     pub(super) fn record_positions(&mut self, shared: &Shared, position: Option<&[u8]>) -> Result<(), Stop> {
-        let progress = self.progress(shared, position, true);
+        let progress = self.progress(shared, position, &[], true);
         if progress.is_empty() { Ok(()) } else { until_room(shared, || shared.dedup.record_progress(&progress)) }
     }
 
@@ -108,7 +115,7 @@ impl Recorder {
 
     /// What is new about the positions. Sources are looked at now and then: what is recorded late is only read again, and
     /// found to be known.
-    fn progress(&mut self, shared: &Shared, position: Option<&[u8]>, is_last: bool) -> Progress {
+    fn progress(&mut self, shared: &Shared, position: Option<&[u8]>, with: &[Origin], is_last: bool) -> Progress {
         let mut progress = Progress::new();
         if !self.keeps_positions {
             return progress;
@@ -116,24 +123,51 @@ impl Recorder {
         if let (Some(name), Some(position)) = (&self.sink, position) {
             progress.set_sink(name, position);
         }
+        for_each_ledger(shared, with, |ledger, sequences| {
+            self.note(ledger, ledger.settled_with(sequences), &mut progress);
+        });
         let now = Instant::now();
         if !is_last && self.next_look.is_some_and(|at| now < at) {
             return progress;
         }
         (self.next_look, self.has_news) = (Some(now + LOOK), false);
-        for (number, ledger) in shared.sources.all().iter().enumerate() {
-            let settled = ledger.settled();
-            if self.recorded.len() <= number {
-                self.recorded.resize(number + 1, None);
-            }
-            if let Some(position) = settled
-                && self.recorded[number] != settled
-            {
-                self.recorded[number] = settled;
-                progress.set_source(ledger.source().as_bytes(), position.to_be_bytes());
+        let is_exact = self.sink.is_some();
+        for ledger in shared.sources.all() {
+            if progress.source(ledger.source().as_bytes()).is_none() {
+                let settled = if is_exact { ledger.settled_with(&[]) } else { ledger.settled() };
+                self.note(&ledger, settled, &mut progress);
             }
         }
         progress
+    }
+
+    /// Has a position recorded that was not recorded last.
+    fn note(&mut self, ledger: &Ledger, settled: Option<u64>, progress: &mut Progress) {
+        let number = ledger.number();
+        if self.recorded.len() <= number {
+            self.recorded.resize(number + 1, None);
+        }
+        if let Some(position) = settled
+            && self.recorded[number] != settled
+        {
+            self.recorded[number] = settled;
+            progress.set_source(ledger.source().as_bytes(), position.to_be_bytes());
+        }
+    }
+}
+
+/// Calls `act` with each ledger and the sequences, rising, of those that come from it.
+fn for_each_ledger(shared: &Shared, origins: &[Origin], mut act: impl FnMut(&Ledger, &[u64])) {
+    if origins.is_empty() {
+        return;
+    }
+    let mut sorted: Vec<_> = origins.iter().map(|origin| (origin.ledger, origin.sequence)).collect();
+    sorted.sort_unstable();
+    let ledgers = shared.sources.all();
+    for same in sorted.chunk_by(|a, b| a.0 == b.0) {
+        if let Some(ledger) = ledgers.get(same[0].0 as usize) {
+            act(ledger, &same.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -202,7 +236,11 @@ impl Desk {
             let Some(out) = self.outs.front_mut() else { break };
             if let Some(reservation) = &mut out.reservation {
                 let ids = if self.attached.is_empty() { Vec::new() } else { reservation.fingerprints().to_vec() };
-                self.recorder.record(&self.shared, reservation, out.position.as_deref())?;
+                let origins = match self.recorder.sink {
+                    Some(_) => out.batch.certain(reservation, &out.repeats, out.tellings.origins()),
+                    None => Vec::new(),
+                };
+                self.recorder.record(&self.shared, reservation, out.position.as_deref(), &origins)?;
                 out.reservation = None;
                 let Some(mut out) = self.outs.pop_front() else { break };
                 let ended = self.end_all_attached(&ids, &mut out.tellings);

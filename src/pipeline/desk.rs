@@ -252,7 +252,7 @@ impl Desk {
         if self.shared.delivery == Delivery::AtMostOnce
             && let Some(reserved) = &mut flight.doubt.reservation
         {
-            let recorded = self.recorder.record(&self.shared, reserved, None);
+            let recorded = self.recorder.record(&self.shared, reserved, None, &[]);
             recorded.inspect_err(|_| self.give_up_flight(&flight))?;
         }
         self.launch(flight);

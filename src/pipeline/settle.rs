@@ -36,6 +36,11 @@ impl Tellings {
         self.callbacks.extend(callback.map(|callback| (callback, settled)));
     }
 
+    /// Where all of them come from.
+    pub(super) fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.origins.is_empty() && self.callbacks.is_empty()
     }

@@ -75,7 +75,7 @@ impl Sources {
 impl Known {
     fn add(&mut self, source: Source<'_>, settled: Option<u64>) -> Arc<Ledger> {
         let (number, name) = (self.all.len() as u32, source.as_bytes());
-        let entries = Mutex::new(Entries { settled, ..Entries::default() });
+        let entries = Mutex::new(Entries { settled, committed: settled, ..Entries::default() });
         let ledger = Arc::new(Ledger { number, name: name.into(), is_number: source.is_number(), entries });
         self.all.push(Arc::clone(&ledger));
         self.by_name.insert(name.into(), Arc::clone(&ledger));
@@ -102,6 +102,9 @@ struct Entries {
     settled: Option<u64>,
     /// The highest position ever submitted.
     highest: Option<u64>,
+    /// The sequence of the first that is not committed, and the highest position of any before it.
+    uncommitted: u64,
+    committed: Option<u64>,
     /// The lowest position that will never be settled here.
     refused: Option<u64>,
     /// Positions did not rise all the time.
@@ -112,6 +115,8 @@ struct Entries {
 struct Entry {
     /// `None` when the event was not taken.
     position: Option<u64>,
+    /// It is in the log, which may not be on disk.
+    is_committed: bool,
     is_resolved: bool,
 }
 
@@ -121,12 +126,16 @@ impl Ledger {
         Source::named(&self.name, self.is_number)
     }
 
+    pub(super) fn number(&self) -> usize {
+        self.number as usize
+    }
+
     /// An event with this position is about to be submitted.
     pub(super) fn begin(&self, position: u64) -> Origin {
         let mut entries = self.entries();
         entries.is_disordered |= entries.highest.is_some_and(|highest| position < highest);
         entries.highest = entries.highest.max(Some(position));
-        entries.open.push_back(Entry { position: Some(position), is_resolved: false });
+        entries.open.push_back(Entry { position: Some(position), is_committed: false, is_resolved: false });
         let sequence = entries.first + entries.open.len() as u64 - 1;
         Origin { ledger: self.number, sequence, position }
     }
@@ -149,7 +158,7 @@ impl Ledger {
         if index + 1 == entries.open.len() {
             entries.open.pop_back();
         } else if let Some(entry) = entries.open.get_mut(index) {
-            *entry = Entry { position: None, is_resolved: true };
+            *entry = Entry { position: None, is_committed: true, is_resolved: true };
         }
         entries.advance();
     }
@@ -166,20 +175,38 @@ impl Ledger {
         entries.advance();
     }
 
+    /// What will be settled once what is committed is, and these besides: what the frame that commits them may say. By
+    /// sequence, rising.
+    pub(super) fn settled_with(&self, sequences: &[u64]) -> Option<u64> {
+        let entries = self.entries();
+        let (mut sequence, mut committed) = (entries.uncommitted, entries.committed);
+        while let Some(entry) = entries.open.get((sequence - entries.first) as usize)
+            && (entry.is_committed || sequences.binary_search(&sequence).is_ok())
+        {
+            committed = committed.max(entry.position);
+            sequence += 1;
+        }
+        let lowest = entries.lowest_unsettled(|number, _| number >= (sequence - entries.first) as usize);
+        below(lowest, committed?)
+    }
+
+    /// These are committed. By sequence.
+    pub(super) fn commit(&self, sequences: &[u64]) {
+        let mut entries = self.entries();
+        let first = entries.first;
+        for sequence in sequences {
+            if let Some(entry) = entries.open.get_mut((sequence - first) as usize) {
+                entry.is_committed = true;
+            }
+        }
+        entries.advance_committed();
+    }
+
     /// The highest position so that it and all below it that were submitted are resolved.
     pub(super) fn settled(&self) -> Option<u64> {
         let entries = self.entries();
         let settled = entries.settled?;
-        let mut lowest = entries.refused;
-        if entries.is_disordered {
-            // What was resolved and is not waited for may lie above something that is.
-            let open = entries.open.iter().filter(|entry| !entry.is_resolved).filter_map(|entry| entry.position);
-            lowest = lowest.into_iter().chain(open).min();
-        }
-        match lowest {
-            Some(lowest) if lowest <= settled => lowest.checked_sub(1),
-            _ => Some(settled),
-        }
+        below(entries.lowest_unsettled(|_, entry| !entry.is_resolved), settled)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -196,9 +223,40 @@ impl Entries {
             self.open.pop_front();
             self.first += 1;
         }
+        if self.uncommitted < self.first {
+            self.uncommitted = self.first;
+            self.committed = self.committed.max(self.settled);
+        }
         if self.open.is_empty() && self.settled >= self.highest {
             self.is_disordered = false;
         }
+    }
+}
+
+impl Entries {
+    fn advance_committed(&mut self) {
+        while let Some(entry) = self.open.get((self.uncommitted - self.first) as usize)
+            && entry.is_committed
+        {
+            self.committed = self.committed.max(entry.position);
+            self.uncommitted += 1;
+        }
+    }
+
+    /// The lowest position that counts as unsettled when those entries do that `is_open` chooses; only looked for where positions
+    /// did not rise: what was settled and is not waited for may lie above it.
+    fn lowest_unsettled(&self, is_open: impl Fn(usize, &Entry) -> bool) -> Option<u64> {
+        let open = self.open.iter().enumerate().filter(|(number, entry)| is_open(*number, entry));
+        let open = if self.is_disordered { open.filter_map(|(_, entry)| entry.position).min() } else { None };
+        self.refused.into_iter().chain(open).min()
+    }
+}
+
+/// `settled`, or what lies below `lowest` when that is not above it.
+fn below(lowest: Option<u64>, settled: u64) -> Option<u64> {
+    match lowest {
+        Some(lowest) if lowest <= settled => lowest.checked_sub(1),
+        _ => Some(settled),
     }
 }
 
@@ -224,6 +282,20 @@ mod tests {
         let again = ledger.begin(14);
         ledger.withdraw(again);
         assert_eq!(ledger.settled(), Some(13));
+    }
+
+    #[test]
+    fn a_frame_may_say_what_it_commits_itself() {
+        let ledger = Sources::new(&[]).ledger(Source::from("s")).unwrap();
+        let origins: Vec<_> = (10..16).map(|position| ledger.begin(position).sequence).collect();
+        assert_eq!(ledger.settled_with(&origins[1..3]), None);
+        assert_eq!(ledger.settled_with(&[origins[0], origins[1], origins[3]]), Some(11));
+        ledger.commit(&origins[..2]);
+        assert_eq!((ledger.settled(), ledger.settled_with(&[])), (None, Some(11)));
+        ledger.resolve(origins[..1].iter().copied());
+        assert_eq!((ledger.settled(), ledger.settled_with(&origins[2..3])), (Some(10), Some(12)));
+        ledger.resolve(origins[1..4].iter().copied());
+        assert_eq!((ledger.settled(), ledger.settled_with(&origins[4..])), (Some(13), Some(15)));
     }
 
     #[test]
