@@ -7,7 +7,7 @@ use super::{Pipeline, Settled, SubmitError};
 use crate::dedup::Deduplicator;
 use crate::event::Event;
 use crate::sink::{ClosureSink, FailureClass, SinkError};
-use crate::sync::{AtomicUsize, Mutex, Ordering, thread};
+use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering, thread};
 
 type Log = Arc<Mutex<Vec<u8>>>;
 
@@ -44,7 +44,7 @@ fn all_arrive(workers: usize, sinks: usize) {
     let builder = Pipeline::builder(set()).workers(workers).queue_events(2);
     let pipeline = logs.iter().fold(builder, |builder, log| builder.sink(sink(log))).start().unwrap();
     let pipeline = Arc::new(pipeline);
-    let told = Arc::new(AtomicUsize::new(0));
+    let told = Arc::new((Mutex::new(0), Condvar::new()));
     let producers: Vec<_> = [[1, 2, 1, 3], [3, 4, 5, 2]]
         .into_iter()
         .map(|ids: [u8; 4]| {
@@ -55,16 +55,25 @@ fn all_arrive(workers: usize, sinks: usize) {
                     let told = Arc::clone(&told);
                     let event = [id];
                     let event = Event::new(&event, "").with_position(u64::from(ids[0]), position);
-                    let tell = move |_| _ = told.fetch_add(1, Ordering::Relaxed);
+                    let tell = move |_| {
+                        *told.0.lock().unwrap() += 1;
+                        told.1.notify_all();
+                    };
                     producer.submit_with(event, tell).unwrap();
                 }
             })
         })
         .collect();
     producers.into_iter().for_each(|producer| producer.join().unwrap());
+    // Before the drain, which wakes everybody.
+    let mut all = told.0.lock().unwrap();
+    while *all < 8 {
+        all = told.1.wait(all).unwrap();
+    }
+    drop(all);
     let stats = pipeline.drain().unwrap();
     assert!(stats.balances());
-    assert_eq!((stats.delivered, stats.duplicate, told.load(Ordering::Relaxed)), (5, 3, 8));
+    assert_eq!((stats.delivered, stats.duplicate), (5, 3));
     assert_eq!((pipeline.settled(1), pipeline.settled(3)), (Some(3), Some(3)));
     logs.iter().for_each(|log| assert_eq!(sorted(log), [1, 2, 3, 4, 5]));
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use dedupd::{Deduplicator, Progress, Reservation, Unjudged};
+use dedupd::{Deduplicator, Durability, Progress, Reservation, Unjudged};
 
 use super::chunk::{Chunk, Shape};
 use super::commit::first_seen;
@@ -69,19 +69,34 @@ fn continue_outputs(
         output.track = output.track.filter(|_| state.keeps());
         Ok(output)
     })?;
-    record(&outputs, dedup, room, &known)?;
+    record(config, &outputs, dedup, room, &known)?;
     Ok((outputs, started))
 }
 
-/// Records the positions from which this run goes on, unless they are known.
-fn record(outputs: &Outputs, dedup: &Deduplicator, room: &mut Room, known: &Progress) -> Result<(), Failure> {
+/// Records the positions from which this run goes on, unless they are known. They are on disk before any line of this run
+/// can be: lines without a position would be somebody else's at the next start.
+fn record(
+    config: &Config,
+    outputs: &Outputs,
+    dedup: &Deduplicator,
+    room: &mut Room,
+    known: &Progress,
+) -> Result<(), Failure> {
     let mut positions = Progress::new();
     outputs.positions(&mut positions)?;
     if positions.sinks().all(|(name, position)| known.sink(name) == Some(position)) {
         return Ok(());
     }
-    // Passed by, they are recorded with the first batch that finds room.
-    room.record(dedup, None, &positions).map(drop).map_err(|error| state_dir::failure(&error))
+    let recorded = room.record(dedup, None, &positions).map_err(|error| state_dir::failure(&error))?;
+    let survives_power =
+        |state: &State| matches!(state.durability, Durability::Interval(_)) && !state.passes_on_failure;
+    match recorded {
+        Recorded::Yes if config.state.as_ref().is_some_and(survives_power) => {
+            dedup.sync().map_err(|error| state_dir::failure(&error))
+        }
+        // Passed by, they are recorded with the first batch that finds room.
+        _ => Ok(()),
+    }
 }
 
 /// Commits the ids of the whole lines of `path` from `offset` on, and counts those that were not known.
