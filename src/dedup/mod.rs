@@ -403,6 +403,11 @@ impl Deduplicator {
         self.inner.durable.as_ref().map(|durable| durable.keeper().durability())
     }
 
+    /// Questions are answered, and commits succeed, also when the log has failed.
+    pub(crate) fn goes_on_without_log(&self) -> bool {
+        self.inner.durable.as_ref().is_some_and(|durable| durable.keeper().goes_on_without_log())
+    }
+
     /// Whether everything up to `position` is on disk. In memory it always is.
     pub(crate) fn is_on_disk(&self, position: Position) -> bool {
         self.inner.durable.as_ref().is_none_or(|durable| durable.keeper().is_on_disk(position.0))

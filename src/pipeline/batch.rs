@@ -119,15 +119,19 @@ impl Deliverer {
             None => events.extend((0..batch.picks.len()).map(|pick| batch.event(pick, &self.ledgers))),
             Some(picks) => events.extend(picks.iter().map(|pick| batch.event(*pick as usize, &self.ledgers))),
         }
-        let delivered = catch_unwind(AssertUnwindSafe(|| sink.deliver(&events)));
         let count = events.len();
+        // The error is the sink's, too: it ends where a panic is caught.
+        let deliver = || match sink.deliver(&events) {
+            Ok(()) => Vec::new(),
+            Err(error) => failures(&error.of_batch(count), picks),
+        };
+        let delivered = catch_unwind(AssertUnwindSafe(deliver));
         events.clear();
         // Of none there is none: only the memory is kept.
         self.events = events.into_iter().map(|_| Event::new("", "")).collect();
         match delivered {
             Err(panic) => Outcome::Panicked(message(&*panic)),
-            Ok(Ok(())) => Outcome::Done(Vec::new()),
-            Ok(Err(error)) => Outcome::Done(failures(&error.of_batch(count), picks)),
+            Ok(failures) => Outcome::Done(failures),
         }
     }
 }

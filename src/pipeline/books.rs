@@ -34,6 +34,8 @@ pub struct PipelineStats {
     pub failed_attempts: u64,
     /// Times an intake waited because too many events were held or attached.
     pub intake_waits: u64,
+    /// Times a worker waited because the log had no room.
+    pub room_waits: u64,
     /// From the submission of the first event of a bundle to its delivery.
     pub latency: Latency,
 }

@@ -76,7 +76,8 @@ impl PipelineBuilder {
         self
     }
 
-    /// About how many events wait for each worker at most; 65,536 by default.
+    /// About how many events wait for each worker at most; 65,536 by default, and at most. They wait in as many as 256 bundles,
+    /// each of which is full with 64 KiB, too.
     pub fn queue_events(mut self, events: usize) -> Self {
         self.queue_events = events.max(1);
         self
@@ -120,8 +121,12 @@ impl PipelineBuilder {
         let is_exact = delivery == Delivery::ExactlyOnce;
         let progress = self.dedup.progress();
         let sink_name = is_exact.then(|| self.sinks[0][0].name().into_owned());
-        if let Some(name) = &sink_name {
-            resume(&self.dedup, &mut *self.sinks[0][0], progress.sink(name)).map_err(StartError::Resume)?;
+        match &sink_name {
+            Some(name) => {
+                let position = progress.sink(name).filter(|position| !position.is_empty());
+                resume(&self.dedup, &mut *self.sinks[0][0], position).map_err(StartError::Resume)?;
+            }
+            None => self.forget_positions(&progress).map_err(StartError::Resume)?,
         }
         let settled = progress
             .sources()
@@ -149,6 +154,7 @@ impl PipelineBuilder {
             books: (0..self.workers).map(|_| Mutex::new(PipelineStats::default())).collect(),
             latencies: (0..self.workers).map(|_| Mutex::new(Latencies::new())).collect(),
             is_aborted: AtomicBool::new(false),
+            room_waits: AtomicU64::new(0),
             ending: Mutex::new(Ending::default()),
             ended: Condvar::new(),
         });
@@ -190,6 +196,7 @@ impl PipelineBuilder {
         let hindrance = match (state, self.workers) {
             _ if !cuts_back => Some("there must be one sink, and one that can be cut back to a position"),
             (None, _) => Some("there is no state that survives"),
+            _ if self.dedup.goes_on_without_log() => Some("the set goes on when its log fails"),
             (Some(_), 1) => None,
             _ => Some("there is more than one worker"),
         };
@@ -203,11 +210,30 @@ impl PipelineBuilder {
         }
     }
 
+    /// Positions of sinks that are written without keeping them: at a later start, what is behind would be cut off.
+    fn forget_positions(&self, progress: &Progress) -> Result<(), SinkError> {
+        let mut forgotten = Progress::new();
+        for sink in self.sinks.iter().flatten().chain(&self.dead_letter) {
+            if progress.sink(sink.name()).is_some_and(|position| !position.is_empty()) {
+                forgotten.set_sink(sink.name(), b"");
+            }
+        }
+        match self.dedup.durability() {
+            _ if forgotten.is_empty() => Ok(()),
+            Some(Durability::None) => {
+                let what = "the state has a position of this sink, and would cut off what is written without keeping it: \
+                            choose a durability other than none, or another sink";
+                Err(SinkError::other(what))
+            }
+            _ => self.dedup.record_progress(&forgotten).and_then(|()| self.dedup.sync()).map_err(SinkError::other),
+        }
+    }
+
     /// When batches are committed: see [`CommitAt`].
     fn commit_at(&self) -> CommitAt {
-        let needs_flush = self.sinks.iter().flatten().chain(&self.dead_letter);
-        let needs_flush =
-            needs_flush.map(|sink| sink.guarantees().durable).any(|durable| durable == Durable::AfterFlush);
+        // Of several behind one the weakest speaks, so all but the strongest are flushed; where that does nothing it costs nothing.
+        let all = self.sinks.iter().flatten().chain(&self.dead_letter);
+        let needs_flush = all.map(|sink| sink.guarantees().durable).any(|durable| durable != Durable::OnDelivery);
         match self.dedup.durability() {
             Some(Durability::Interval(interval)) if needs_flush => CommitAt::Within(interval),
             Some(Durability::PowerLoss) if needs_flush => CommitAt::Synced,

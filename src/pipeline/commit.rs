@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::batch::{Batch, Place};
 use super::desk::{Desk, Stop};
-use super::lane::flush;
 use super::settle::{Settled, Tellings};
 use super::sources::{Ledger, Origin};
 use crate::dedup::{Durability, Error, Progress, Reservation};
-use crate::sink::Sink;
+use crate::event::Fingerprint;
 use crate::sync::whole::{Ordering, thread};
 
 /// When a batch that is out is committed.
@@ -61,6 +60,8 @@ pub(super) struct Recorder {
     due: Option<Instant>,
     /// A flush is under way.
     is_flushing: bool,
+    /// The worker is to flush its own sink, for so many outs.
+    pub(super) own_flush: Option<usize>,
     /// So many outs are flushed.
     flushed: usize,
 }
@@ -76,6 +77,7 @@ impl Recorder {
             has_news: false,
             due: None,
             is_flushing: false,
+            own_flush: None,
             flushed: 0,
         }
     }
@@ -173,7 +175,6 @@ fn for_each_ledger(shared: &Shared, origins: &[Origin], mut act: impl FnMut(&Led
 
 /// Tries until the log has room, or the pipeline is shut down.
 fn until_room(shared: &Shared, mut record: impl FnMut() -> Result<(), Error>) -> Result<(), Stop> {
-    let mut is_reported = false;
     loop {
         match record() {
             Ok(()) => return Ok(()),
@@ -181,9 +182,7 @@ fn until_room(shared: &Shared, mut record: impl FnMut() -> Result<(), Error>) ->
                 if shared.is_aborted.load(Ordering::Acquire) {
                     return Err(Stop::Log(error));
                 }
-                if !std::mem::replace(&mut is_reported, true) {
-                    shared.report(format!("waiting for room: {error}"));
-                }
+                shared.room_waits.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(ROOM_POLL);
             }
             Err(error) => return Err(Stop::Log(error)),
@@ -198,7 +197,7 @@ impl Desk {
     }
 
     /// Commits what is out and has waited long enough.
-    pub(super) fn commit_when_due(&mut self, now: Instant, sink: Option<&mut dyn Sink>) -> Result<(), Stop> {
+    pub(super) fn commit_when_due(&mut self, now: Instant) -> Result<(), Stop> {
         let flushed = std::mem::take(&mut self.recorder.flushed);
         if flushed > 0 {
             self.commit_first(flushed, now)?;
@@ -207,22 +206,23 @@ impl Desk {
             return Ok(());
         }
         if let CommitAt::Within(interval) = self.recorder.at {
-            let due = *self.recorder.due.get_or_insert(now + interval);
+            let due = *self.recorder.due.get_or_insert(now + interval.min(INTERVAL_MAX));
             let bundles: usize = self.outs.iter().map(|out| out.batch.bundles.len()).sum();
             if now < due && bundles < self.shared.limits.bundles / 2 {
                 return Ok(());
             }
         }
         let count = self.outs.len();
-        match (self.recorder.at, sink) {
+        match (self.recorder.at, &self.lanes) {
             (CommitAt::Once, _) => self.commit_first(count, now),
-            (_, Some(sink)) => {
-                flush(sink).map_err(|error| Stop::Broken(format!("the sink cannot flush: {error}")))?;
-                self.commit_first(count, now)
+            // With no lock held, by the worker.
+            (_, None) => {
+                (self.recorder.is_flushing, self.recorder.own_flush) = (true, Some(count));
+                Ok(())
             }
             // Each job was flushed.
-            (CommitAt::Synced, None) => self.commit_first(count, now),
-            (CommitAt::Within(_), None) => {
+            (CommitAt::Synced, Some(_)) => self.commit_first(count, now),
+            (CommitAt::Within(_), Some(_)) => {
                 self.recorder.is_flushing = true;
                 self.launch_flush(count);
                 Ok(())
@@ -235,7 +235,8 @@ impl Desk {
         for _ in 0..count {
             let Some(out) = self.outs.front_mut() else { break };
             if let Some(reservation) = &mut out.reservation {
-                let ids = if self.attached.is_empty() { Vec::new() } else { reservation.fingerprints().to_vec() };
+                let is_needed = !self.attached.is_empty() || !out.repeats.is_empty();
+                let ids = if is_needed { reservation.fingerprints().to_vec() } else { Vec::new() };
                 let origins = match self.recorder.sink {
                     Some(_) => out.batch.certain(reservation, &out.repeats, out.tellings.origins()),
                     None => Vec::new(),
@@ -244,7 +245,7 @@ impl Desk {
                 out.reservation = None;
                 let Some(mut out) = self.outs.pop_front() else { break };
                 let ended = self.end_all_attached(&ids, &mut out.tellings);
-                self.finish(out)?;
+                self.finish(out, &ids)?;
                 ended?;
             } else {
                 // Events that cannot be marked, and what stands in the sink with them.
@@ -252,11 +253,11 @@ impl Desk {
                     self.recorder.record_positions(&self.shared, out.position.as_deref())?;
                 }
                 let Some(out) = self.outs.pop_front() else { break };
-                self.finish(out)?;
+                self.finish(out, &[])?;
             }
         }
         self.recorder.due = match self.recorder.at {
-            CommitAt::Within(interval) if !self.outs.is_empty() => Some(now + interval),
+            CommitAt::Within(interval) if !self.outs.is_empty() => Some(now + interval.min(INTERVAL_MAX)),
             _ => None,
         };
         Ok(())
@@ -270,14 +271,15 @@ impl Desk {
     }
 
     /// A committed batch leaves the desk.
-    fn finish(&mut self, mut out: Out) -> Result<(), Stop> {
+    fn finish(&mut self, mut out: Out, ids: &[Fingerprint]) -> Result<(), Stop> {
         self.books.in_flight -= out.firsts;
         match out.settled {
             Settled::DeadLettered => self.books.dead_lettered += out.firsts,
             _ => self.books.delivered += out.firsts,
         }
-        let repeats = std::mem::take(&mut out.repeats);
+        let mut repeats = std::mem::take(&mut out.repeats);
         let mut tellings = std::mem::take(&mut out.tellings);
+        self.end_repeats(&mut out.batch, &mut repeats, ids, &mut tellings);
         let asked = self.ask(&mut out.batch, &repeats, false, &mut tellings);
         self.tell(tellings);
         if out.batch.is_pooled {
@@ -322,5 +324,7 @@ impl Desk {
 
 /// How often the positions of sources are recorded, at most.
 const LOOK: Duration = Duration::from_millis(10);
+/// A longer one is cut: nothing waits for a day.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How often a full log is tried again.
 const ROOM_POLL: Duration = Duration::from_millis(20);

@@ -14,7 +14,7 @@ pub enum Delivery {
     #[default]
     AtLeastOnce,
     /// The sink's position and the ids are committed as one: none is lost, none comes twice. Needs a state, one worker, and
-    /// a sink that can be cut back.
+    /// a sink that can be cut back. What goes to the dead letter may come there twice.
     ExactlyOnce,
 }
 

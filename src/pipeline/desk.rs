@@ -14,7 +14,7 @@
 //! The desk has a lock so that a shutdown whose deadline has passed can clear it while its worker is stuck in a sink. Nobody
 //! else wants that lock, and it is not held while a sink delivers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,7 @@ use super::held::{Attached, Delayed};
 use super::lane::{Job, Lanes};
 use super::settle::{Settled, Tellings, Untold};
 use crate::dedup::Error;
-use crate::event::{OwnedEvent, ReserveVerdict, Unjudged};
-use crate::sink::Sink;
+use crate::event::{Fingerprint, OwnedEvent, ReserveVerdict, Unjudged};
 
 /// Why a worker ends before its time.
 #[derive(Debug)]
@@ -56,6 +55,12 @@ pub(super) struct Desk {
     ready: VecDeque<u64>,
     /// Jobs that wait for room in a lane, in order.
     pub(super) unsent: VecDeque<(Sender<Job>, Job)>,
+    /// A lane takes no more.
+    has_lost_lane: bool,
+    /// Nothing more is submitted.
+    pub(super) is_closing: bool,
+    /// Bundles of the pool that are with nobody any more.
+    pub(super) gone: usize,
     pub(super) outs: VecDeque<Out>,
     pub(super) recorder: Recorder,
     pub(super) delayed: Delayed,
@@ -90,6 +95,9 @@ impl Desk {
             next_flight: 0,
             ready: VecDeque::new(),
             unsent: VecDeque::new(),
+            has_lost_lane: false,
+            is_closing: false,
+            gone: 0,
             outs: VecDeque::new(),
             recorder,
             delayed: Delayed::default(),
@@ -105,10 +113,13 @@ impl Desk {
     }
 
     /// Does all that is due at `now`.
-    pub(super) fn advance(&mut self, now: Instant, sink: Option<&mut dyn Sink>) -> Result<(), Stop> {
+    pub(super) fn advance(&mut self, now: Instant) -> Result<(), Stop> {
         self.take_landings()?;
         self.send();
-        self.commit_when_due(now, sink)?;
+        if self.has_lost_lane {
+            return Err(Stop::Broken("the thread of a sink has ended".to_owned()));
+        }
+        self.commit_when_due(now)?;
         self.tell_durable();
         self.record_when_due(now)?;
         if self.attached.is_empty() {
@@ -134,7 +145,9 @@ impl Desk {
         let limits = &self.shared.limits;
         let held = self.delayed.len() + self.attached.len() < limits.held_events
             && self.delayed.bytes() + self.attached.bytes() < limits.held_bytes;
-        held && self.unsent.is_empty() && self.flights.len() < FLIGHTS_MAX
+        // What is given up leaves only with the drain.
+        let given_up = self.given_up.len() < limits.held_events || self.is_closing;
+        held && given_up && self.unsent.is_empty() && self.flights.len() < FLIGHTS_MAX
     }
 
     /// Whether nothing is left that will ever be finished.
@@ -248,7 +261,11 @@ impl Desk {
         books.attached += repeats.len() as u64;
         self.release_digests(&mut reserved, &batch, &waiting);
         self.bury(&mut reserved, &mut batch, &buried);
-        let mut flight = Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked, conflicts) };
+        self.launch_judged(Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked, conflicts) })
+    }
+
+    /// Sends a flight that was just judged; at most once, its ids are committed before.
+    pub(super) fn launch_judged(&mut self, mut flight: Flight) -> Result<(), Stop> {
         if self.shared.delivery == Delivery::AtMostOnce
             && let Some(reserved) = &mut flight.doubt.reservation
         {
@@ -257,6 +274,14 @@ impl Desk {
         }
         self.launch(flight);
         Ok(())
+    }
+
+    /// What is reserved here and not resolved.
+    pub(super) fn pending(&self) -> HashSet<Fingerprint> {
+        let flights = self.flights.values().flat_map(|flight| flight.doubt.reservations());
+        let outs = self.outs.iter().filter_map(|out| out.reservation.as_ref());
+        let all = flights.chain(outs).chain(self.delayed.reservations());
+        all.flat_map(|reservation| reservation.fingerprints().iter().copied()).collect()
     }
 
     /// Sends a flight to its sinks, or to the worker.
@@ -325,10 +350,17 @@ impl Desk {
     /// Sends what waits for a lane, in order.
     fn send(&mut self) {
         while let Some((lane, job)) = self.unsent.pop_front() {
-            // A lane ends only after its workers.
-            if let Err(TrySendError::Full(job)) = lane.try_send(job) {
-                self.unsent.push_front((lane, job));
-                break;
+            match lane.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job)) => {
+                    self.unsent.push_front((lane, job));
+                    break;
+                }
+                // It was to end only after its workers.
+                Err(_) => {
+                    self.has_lost_lane = true;
+                    break;
+                }
             }
         }
     }
@@ -402,6 +434,7 @@ impl Desk {
 
     /// Of events that cannot be judged, as nothing can be recorded any more.
     fn give_up_unjudged(&mut self, batch: &Batch) -> Stop {
+        self.gone += batch.bundles.len();
         let ledgers = self.shared.sources.all();
         let events = batch.bundles.iter().flat_map(|bundle| bundle.item.all(&ledgers).map(OwnedEvent::from));
         let before = self.given_up.len();
@@ -415,6 +448,7 @@ impl Desk {
 
     /// Of events that are judged and cannot be delivered.
     fn give_up_flight(&mut self, flight: &Flight) {
+        self.gone += if flight.batch.is_pooled { flight.batch.bundles.len() } else { 0 };
         let ledgers = self.shared.sources.all();
         let places = flight.batch.picks.iter().chain(&flight.repeats);
         self.given_up.extend(places.map(|place| OwnedEvent::from(flight.batch.event_at(*place, &ledgers))));

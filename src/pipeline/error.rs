@@ -80,7 +80,7 @@ pub enum SubmitError {
     #[error("a worker of the pipeline has failed: drain it to see why, and start another one")]
     Poisoned,
     /// The event is larger than can be carried.
-    #[error("an event of {bytes} bytes is over the limit of {bytes_max}")]
+    #[error("an event, or the name of its source, of {bytes} bytes is over the limit of {bytes_max}")]
     TooLarge {
         /// ID, payload and the rest together.
         bytes: usize,
@@ -149,8 +149,9 @@ pub struct BatchRefused {
 #[error("{} events are not settled{}", .unfinished.len(), .failures.first().map_or(String::new(), |failure| format!(": {failure}")))]
 #[non_exhaustive]
 pub struct DrainError {
-    /// Events that were accepted and are not settled, those of one worker in order. Their IDs are not known, but for those
-    /// whose commit failed. Some of them may have been delivered.
+    /// Events that were accepted and are not settled. Some of them may have been delivered. Their IDs are not known, but for those
+    /// whose commit failed and, at most once, those that were committed before. Not among them are events that are committed, or
+    /// repeat one that is, and whose source was not told so.
     pub unfinished: Vec<OwnedEvent>,
     /// What went wrong, in words; the same as in the log of what was reported.
     pub failures: Vec<String>,

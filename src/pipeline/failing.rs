@@ -33,14 +33,21 @@ impl Desk {
             Err(_) => batch.fingerprint(pick as usize),
         };
         let ids: BTreeMap<u32, _> = lacking.keys().map(|pick| (*pick, reserved(self, *pick))).collect();
-        let all_ids: HashSet<_> = ids.values().copied().collect();
+        let has_none =
+            |pick: &u32| doubt.unmarked.binary_search(pick).is_ok() && doubt.conflicts.binary_search(pick).is_err();
+        let without: HashSet<u32> = ids.keys().copied().filter(has_none).collect();
+        let all_ids: HashSet<_> = ids.iter().filter(|(pick, _)| !without.contains(*pick)).map(|(_, id)| *id).collect();
         let mut reservation = doubt.reservation.as_mut().map(|all| all.split(|id| all_ids.contains(&id)));
         for (pick, failures) in &lacking {
             let id = ids[pick];
             let mut trial = match doubt.trials.get_mut(*pick as usize) {
                 Some(trial) => std::mem::take(trial),
                 None => Trial {
-                    reservation: reservation.as_mut().map(|all| all.split(|other| other == id)),
+                    // One that could not be judged holds none, though its ID may be another's.
+                    reservation: match &mut reservation {
+                        Some(all) if !without.contains(pick) => Some(all.split(|other| other == id)),
+                        _ => None,
+                    },
                     is_first: doubt.is_first(*pick),
                     ..Trial::default()
                 },

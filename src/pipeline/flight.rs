@@ -75,6 +75,11 @@ impl Doubt {
         }
     }
 
+    /// All that is reserved still, in parts.
+    pub(super) fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.reservation.iter().chain(self.trials.iter().filter_map(|trial| trial.reservation.as_ref()))
+    }
+
     /// All that is reserved still.
     pub(super) fn reservation(self) -> Option<Reservation> {
         let trials = self.trials.into_iter().filter_map(|trial| trial.reservation);

@@ -62,6 +62,11 @@ impl Delayed {
         due
     }
 
+    /// What is reserved for what waits.
+    pub(super) fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.by_due.values().filter_map(|held| held.trial.reservation.as_ref())
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.by_due.first_key_value().map(|((due, _), _)| *due)
     }
@@ -83,8 +88,8 @@ impl Delayed {
     /// And Jitter", AWS Architecture Blog, 2015), or what the sink asked for.
     pub(super) fn delay(&mut self, class: FailureClass, attempts: u32, clock: Timestamp) -> Duration {
         match class {
-            FailureClass::Defer(delay) => delay.min(DELAY_MAX),
-            FailureClass::Throttled { not_before } => not_before.saturating_since(clock).min(DELAY_MAX),
+            FailureClass::Defer(delay) => delay.clamp(DELAY_MIN, DELAY_MAX),
+            FailureClass::Throttled { not_before } => not_before.saturating_since(clock).clamp(DELAY_MIN, DELAY_MAX),
             FailureClass::Auth => RETRY_MAX,
             FailureClass::Transient | FailureClass::Permanent => {
                 let most = RETRY_FIRST.saturating_mul(1 << attempts.min(20)).min(RETRY_MAX);
@@ -173,6 +178,8 @@ impl Attached {
 
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// A sink that asks for less would keep its worker from everything else. Shuttle has no time.
+const DELAY_MIN: Duration = if cfg!(shuttle) { Duration::ZERO } else { Duration::from_millis(1) };
 /// What a sink may ask for.
 const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 

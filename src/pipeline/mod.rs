@@ -188,7 +188,8 @@ impl Pipeline {
             stats.add(&lock(books));
             latencies.add(&lock(latency));
         }
-        PipelineStats { latency: latencies.summary(), ..stats }
+        let room_waits = self.shared.room_waits.load(Ordering::Relaxed);
+        PipelineStats { latency: latencies.summary(), room_waits, ..stats }
     }
 
     /// Refuses events from now on, finishes all that were taken, and says what happened. It may take as long as a sink is
@@ -200,7 +201,7 @@ impl Pipeline {
     pub fn drain(&self) -> Result<PipelineStats, DrainError> {
         self.shared.close();
         self.wait_ended(None);
-        self.join();
+        self.join(None);
         self.result()
     }
 
@@ -211,10 +212,12 @@ impl Pipeline {
     /// delivered. A sink that does not return keeps its thread.
     pub fn shutdown(&self, deadline: Duration) -> Result<PipelineStats, DrainError> {
         self.shared.close();
-        if !self.wait_ended(Some(Instant::now() + deadline)) {
+        // One that is too far away to be told is none.
+        let end = Instant::now().checked_add(deadline);
+        if !self.wait_ended(end) {
             self.abort();
         }
-        self.join();
+        self.join(end);
         self.result()
     }
 
@@ -222,7 +225,7 @@ impl Pipeline {
     fn abort(&self) {
         self.shared.is_aborted.store(true, Ordering::Release);
         for intake in &self.shared.intakes {
-            intake.break_off();
+            intake.wake_consumer();
         }
         if self.wait_ended(Some(Instant::now() + ABORT_GRACE)) {
             return;
@@ -232,15 +235,16 @@ impl Pipeline {
                 continue;
             }
             // Its worker may hold it for the length of a commit.
-            let (mut unfinished, _) = match try_lock_until(desk, Instant::now() + ABORT_GRACE) {
-                Some(mut desk) => desk.salvage(),
-                None => continue,
+            let (mut unfinished, is_whole) = match try_lock_until(desk, Instant::now() + ABORT_GRACE) {
+                Some(mut desk) => (desk.salvage().0, true),
+                None => (Vec::new(), false),
             };
             let ledgers = self.shared.sources.all();
             for bundle in self.shared.intakes[worker].take_down() {
                 unfinished.extend(bundle.item.all(&ledgers).map(OwnedEvent::from));
             }
-            self.shared.report(format!("worker {worker} is stuck in a sink"));
+            let what = if is_whole { "a sink" } else { "a commit: what it has in hand cannot be handed back" };
+            self.shared.report(format!("worker {worker} is stuck in {what}"));
             self.shared.add_unfinished(unfinished);
         }
     }
@@ -258,17 +262,22 @@ impl Pipeline {
         true
     }
 
-    /// Joins the threads; those that are stuck in a sink are left to themselves.
-    fn join(&self) {
+    /// Joins the threads; those that are stuck in a sink at the end of the time are left to themselves.
+    fn join(&self, until: Option<Instant>) {
+        let grace = Instant::now() + ABORT_GRACE;
         let is_aborted = self.shared.is_aborted.load(Ordering::Acquire);
-        let end = Instant::now() + ABORT_GRACE;
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            while is_aborted && !is_finished(&thread) && Instant::now() < end {
+        let until = until.map(|until| until.max(grace)).or(is_aborted.then_some(grace));
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for joined in threads {
+            while until.is_some_and(|until| Instant::now() < until) && !is_finished(&joined) {
                 thread::sleep(Duration::from_millis(1));
             }
-            if !is_aborted || is_finished(&thread) {
+            if until.is_none() || is_finished(&joined) {
                 // Its panics are caught in it.
-                let _ = thread.join();
+                let _ = joined.join();
+            } else if !is_aborted {
+                let name = joined.thread().name().unwrap_or("a thread").to_owned();
+                self.shared.report(format!("{name} is stuck in a sink"));
             }
         }
     }
@@ -276,11 +285,16 @@ impl Pipeline {
     fn result(&self) -> Result<PipelineStats, DrainError> {
         let mut ending = lock(&self.shared.ending);
         let unfinished = std::mem::take(&mut ending.unfinished);
-        let failures = std::mem::take(&mut ending.failures);
+        let mut failures = std::mem::take(&mut ending.failures);
         let log = ending.log.take();
+        let is_new = !unfinished.is_empty() || !failures.is_empty() || log.is_some();
+        let has_failed = ending.has_failed;
+        ending.has_failed |= is_new;
         drop(ending);
-        if unfinished.is_empty() && failures.is_empty() && log.is_none() {
-            return Ok(self.stats());
+        match (has_failed, is_new) {
+            (false, false) => return Ok(self.stats()),
+            (true, false) => failures.push("it has failed, and what is unfinished was handed back before".to_owned()),
+            (_, true) => {}
         }
         Err(DrainError { unfinished, failures, log })
     }
@@ -291,7 +305,7 @@ impl Drop for Pipeline {
         if !lock(&self.threads).is_empty() {
             self.shared.close();
             self.abort();
-            self.join();
+            self.join(None);
         }
     }
 }
@@ -323,6 +337,8 @@ struct Shared {
     latencies: Vec<Mutex<Latencies>>,
     /// Whatever is not finished stays so. Written by who shuts down (release), read by all threads (acquire).
     is_aborted: AtomicBool,
+    /// Relaxed: it orders nothing.
+    room_waits: std::sync::atomic::AtomicU64,
     ending: Mutex<Ending>,
     ended: Condvar,
 }
@@ -343,6 +359,8 @@ struct Ending {
     unfinished: Vec<OwnedEvent>,
     failures: Vec<String>,
     log: Option<Error>,
+    /// Something was handed back.
+    has_failed: bool,
 }
 
 impl Shared {

@@ -17,6 +17,8 @@ use crate::queue::{Feeder, Refusal};
 /// Events of one producer reach their worker in the order in which they were submitted. They are gathered without a lock while
 /// the worker is busy; one that is idle takes even a single event at once, so nothing has to be flushed.
 ///
+/// It keeps the set open: drop it when it is not needed any more.
+///
 /// # Cost
 /// A hash, a copy of the event's bytes and two atomic swaps for each event, less for a batch. No allocation once the bundles
 /// have grown to what events need; the worker allocates by the batch.
@@ -183,6 +185,10 @@ fn check(event: &Event<'_>) -> Result<(), SubmitError> {
     if bytes > EVENT_BYTES_MAX {
         return Err(SubmitError::TooLarge { bytes, bytes_max: EVENT_BYTES_MAX });
     }
+    let bytes = event.source().map_or(0, |source| source.as_bytes().len());
+    if bytes > SOURCE_BYTES_MAX {
+        return Err(SubmitError::TooLarge { bytes, bytes_max: SOURCE_BYTES_MAX });
+    }
     Ok(())
 }
 
@@ -192,6 +198,9 @@ type Begun = Option<(Arc<Ledger>, Origin)>;
 fn origin(begun: &Begun) -> Option<Origin> {
     begun.as_ref().map(|(_, origin)| *origin)
 }
+
+/// What the name of a source may hold.
+const SOURCE_BYTES_MAX: usize = 1 << 10;
 
 /// The event was not taken.
 fn not_taken(begun: Begun, refusal: Refusal) {

@@ -1,5 +1,7 @@
 //! Repeats: events whose ID was pending when they came.
 
+use std::collections::HashSet;
+
 use super::batch::{Batch, Place};
 use super::conflict::Conflicting;
 use super::desk::{Desk, Stop};
@@ -34,6 +36,7 @@ impl Desk {
         }
         let (mut singles, mut unmarked, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut waiting, mut buried) = (Vec::new(), Vec::new());
+        let mut own_pending: Option<HashSet<Fingerprint>> = None;
         let on_conflict = self.shared.dedup.on_conflict();
         let verdicts = repeats.iter().zip(reserved.verdicts());
         let waits = |verdict: &ReserveVerdict| matches!(verdict, ReserveVerdict::Conflict { in_flight: true });
@@ -81,6 +84,13 @@ impl Desk {
                     self.books.first_seen += 1;
                     self.books.in_flight += 1;
                 }
+                // Its own time has passed; what it repeats is not settled yet.
+                ReserveVerdict::Unjudged(Unjudged::Late)
+                    if own_pending.get_or_insert_with(|| self.pending()).contains(&id) =>
+                {
+                    self.attached.attach(id, batch.single(*place), keep_first);
+                    continue;
+                }
                 ReserveVerdict::Unjudged(why) => {
                     unmarked.push(singles.len() as u32);
                     self.books.late += u64::from(*why == Unjudged::Late);
@@ -95,7 +105,7 @@ impl Desk {
         }
         self.bury(&mut reserved, batch, &buried);
         if !singles.is_empty() {
-            self.launch(Flight::judged(Batch::of(singles), reserved, unmarked, conflicts));
+            self.launch_judged(Flight::judged(Batch::of(singles), reserved, unmarked, conflicts))?;
         }
         Ok(())
     }
@@ -109,6 +119,26 @@ impl Desk {
         let asked = self.ask(&mut batch, &repeats, true, &mut tellings);
         self.tell(tellings);
         asked
+    }
+
+    /// Takes out the repeats of these ids, which are committed with what they repeat: duplicates for certain, whatever their own
+    /// time is by now.
+    pub(super) fn end_repeats(
+        &mut self,
+        batch: &mut Batch,
+        repeats: &mut Vec<Place>,
+        ids: &[Fingerprint],
+        tellings: &mut Tellings,
+    ) {
+        if repeats.is_empty() || self.shared.compares_payloads() {
+            return;
+        }
+        let ids: HashSet<_> = ids.iter().copied().collect();
+        for place in repeats.extract_if(.., |place| ids.contains(&batch.fingerprint_at(*place))).collect::<Vec<_>>() {
+            let (origin, callback) = batch.ticket(place);
+            tellings.add(origin, callback, Settled::Duplicate);
+            (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
+        }
     }
 
     /// What these ids stand for is settled: their repeats are duplicates, or conflicts.

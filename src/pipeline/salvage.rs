@@ -10,7 +10,7 @@ impl Desk {
     pub(super) fn salvage(&mut self) -> (Vec<OwnedEvent>, usize) {
         let ledgers = self.shared.sources.all();
         let mut unfinished = std::mem::take(&mut self.given_up);
-        let mut gone = self.free.len();
+        let mut gone = self.free.len() + std::mem::take(&mut self.gone);
         self.free.clear();
         for flight in std::mem::take(&mut self.flights).into_values() {
             let places = flight.batch.picks.iter().chain(&flight.repeats);

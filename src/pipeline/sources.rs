@@ -75,7 +75,7 @@ impl Sources {
 impl Known {
     fn add(&mut self, source: Source<'_>, settled: Option<u64>) -> Arc<Ledger> {
         let (number, name) = (self.all.len() as u32, source.as_bytes());
-        let entries = Mutex::new(Entries { settled, committed: settled, ..Entries::default() });
+        let entries = Mutex::new(Entries { settled, committed: settled, highest: settled, ..Entries::default() });
         let ledger = Arc::new(Ledger { number, name: name.into(), is_number: source.is_number(), entries });
         self.all.push(Arc::clone(&ledger));
         self.by_name.insert(name.into(), Arc::clone(&ledger));
@@ -133,7 +133,7 @@ impl Ledger {
     /// An event with this position is about to be submitted.
     pub(super) fn begin(&self, position: u64) -> Origin {
         let mut entries = self.entries();
-        entries.is_disordered |= entries.highest.is_some_and(|highest| position < highest);
+        entries.is_disordered |= entries.highest.is_some_and(|highest| position <= highest);
         entries.highest = entries.highest.max(Some(position));
         entries.open.push_back(Entry { position: Some(position), is_committed: false, is_resolved: false });
         let sequence = entries.first + entries.open.len() as u64 - 1;
@@ -260,8 +260,8 @@ fn below(lowest: Option<u64>, settled: u64) -> Option<u64> {
     }
 }
 
-/// Sources of one pipeline, at most.
-const SOURCES_MAX: usize = 1 << 16;
+/// Sources of one pipeline, at most: as many as a state keeps positions of.
+const SOURCES_MAX: usize = 1 << 12;
 
 #[cfg(test)]
 mod tests {

@@ -64,7 +64,9 @@ impl Worker {
             }
             let now = Instant::now();
             let mut desk = lock(&self.desk);
-            let advanced = desk.advance(now, sink_of(&mut self.sink));
+            desk.is_closing = self.outlet.is_closed();
+            let advanced = desk.advance(now);
+            let own_flush = desk.recorder.own_flush.take();
             let tellings = std::mem::take(&mut desk.tellings);
             let free = std::mem::take(&mut desk.free);
             let ready = if advanced.is_ok() { desk.next_ready() } else { None };
@@ -77,6 +79,10 @@ impl Worker {
             }
             self.tell(tellings)?;
             advanced?;
+            if let Some(outs) = own_flush {
+                self.flush_own(outs)?;
+                continue;
+            }
             if let Some((number, batch)) = ready {
                 self.deliver(&mut deliverer, number, batch)?;
                 continue;
@@ -95,11 +101,23 @@ impl Worker {
                 desk.judge()?;
                 continue;
             }
+            if self.outlet.is_closed() {
+                lock(&self.desk).hurry(now);
+            }
             if self.outlet.collect() && self.end()? {
                 return Ok(());
             }
             self.wait(has_room);
         }
+    }
+
+    /// Has the sink at hand put on disk what so many outs hold.
+    fn flush_own(&mut self, outs: usize) -> Result<(), Stop> {
+        if let Some(sink) = sink_of(&mut self.sink) {
+            flush(sink).map_err(|error| Stop::Broken(format!("the sink cannot flush: {error}")))?;
+        }
+        lock(&self.desk).recorder.flushed(outs);
+        Ok(())
     }
 
     /// Delivers a batch with the sink at hand.
@@ -152,6 +170,7 @@ impl Worker {
         if !desk.is_done() {
             return Ok(false);
         }
+        drop(desk);
         let mut position = None;
         if let Some(sink) = sink_of(&mut self.sink) {
             flush(sink).map_err(|error| Stop::Broken(format!("the sink cannot flush: {error}")))?;
@@ -159,6 +178,7 @@ impl Worker {
                 position = sink.position().ok().flatten();
             }
         }
+        let mut desk = lock(&self.desk);
         let Desk { recorder, shared, .. } = &mut *desk;
         recorder.record_positions(shared, position.as_deref())?;
         Ok(true)
@@ -184,7 +204,9 @@ impl Worker {
 
     /// Everything that is accepted and not finished is taken down, until no producer can put in more.
     fn end_early(&mut self, stop: Stop, unfinished: &mut Vec<OwnedEvent>) -> Option<Error> {
-        self.shared.intakes[self.index].break_off();
+        if !matches!(stop, Stop::Aborted) {
+            self.shared.intakes[self.index].break_off();
+        }
         let log = match stop {
             Stop::Aborted => None,
             Stop::Broken(what) => {
@@ -197,7 +219,8 @@ impl Worker {
             }
         };
         let (left, gone) = lock(&self.desk).salvage();
-        unfinished.extend(left);
+        self.shared.add_unfinished(left);
+        self.publish();
         self.outlet.write_off(gone);
         let end = Instant::now() + COLLECT_MAX;
         let mut bundles: Vec<Single> = Vec::new();
@@ -240,4 +263,4 @@ pub(super) fn record_latency(batch: &Batch, now: Instant, latencies: &mut Latenc
 
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// Producers that are in the middle of something need microseconds.
-const COLLECT_MAX: Duration = Duration::from_secs(10);
+const COLLECT_MAX: Duration = Duration::from_secs(1);

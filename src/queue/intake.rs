@@ -401,6 +401,11 @@ impl<T> Outlet<T> {
         self.collected.len() + self.written_off == self.intake.parcels
     }
 
+    /// Producers are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.intake.refusal().is_some()
+    }
+
     /// So many boxes will never come back.
     pub(crate) fn write_off(&mut self, boxes: usize) {
         self.written_off += boxes;

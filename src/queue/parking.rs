@@ -81,8 +81,12 @@ impl Parking {
 
     /// Has a task woken as a thread would be: by the next wake, once. Look for work once more after it.
     pub(super) fn register(&self, task: Waker) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.sleepers().tasks.push(task);
+        let mut sleepers = self.sleepers();
+        if !sleepers.tasks.iter().any(|other| other.will_wake(&task)) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            sleepers.tasks.push(task);
+        }
+        drop(sleepers);
         fence(Ordering::SeqCst);
     }
 

@@ -29,7 +29,8 @@ pub use tee::Tee;
 
 /// Where first-seen events go.
 ///
-/// Called from one worker at a time, with no lock held. May block; never sleeps to retry: that is the pipeline's part.
+/// Called from one worker at a time, with no lock held. May block; never sleeps to retry: that is the pipeline's part. Must not wait
+/// for the pipeline that calls it: submitting to it when it is full is such a wait.
 pub trait Sink: Send {
     /// Delivers `batch` in order.
     ///
@@ -68,7 +69,7 @@ pub trait Sink: Send {
     }
 
     /// Takes back everything behind `position`, the last that was committed; `None` when none ever was. Called once,
-    /// before the first delivery, when there is a state.
+    /// before the first delivery, where positions are kept: exactly once.
     ///
     /// # Errors
     /// The target is not what it was at that position, and nothing was changed.

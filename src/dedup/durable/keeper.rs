@@ -302,9 +302,14 @@ impl Keeper {
         self.durability
     }
 
-    /// Whether everything up to `position` is on disk; or never will be, where answers go on without.
+    pub(in crate::dedup) fn goes_on_without_log(&self) -> bool {
+        self.on_failure == OnLogFailure::Continue
+    }
+
+    /// Whether everything up to `position` is on disk; or never will be, where answers go on without. `None`: what could not be
+    /// appended then may be by now.
     pub(in crate::dedup) fn is_on_disk(&self, position: Option<Position>) -> bool {
-        position.is_some_and(|position| self.log.durable() >= position)
+        position.or_else(|| self.position()).is_some_and(|position| self.log.durable() >= position)
             || self.on_failure == OnLogFailure::Continue && self.log.is_poisoned()
     }
 
