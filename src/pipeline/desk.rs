@@ -70,6 +70,8 @@ pub(super) struct Desk {
     pub(super) given_up: Vec<OwnedEvent>,
     /// What has come and is not judged, in order.
     pub(super) backlog: VecDeque<Single>,
+    /// What is being judged: found here when that does not end well.
+    pub(super) in_hand: Vec<Single>,
     pub(super) untold: Untold,
     /// For the worker, to be told with no lock held.
     pub(super) tellings: Tellings,
@@ -105,6 +107,7 @@ impl Desk {
             next_poll: None,
             given_up: Vec::new(),
             backlog: VecDeque::new(),
+            in_hand: Vec::new(),
             untold: Untold::default(),
             tellings: Tellings::default(),
             free: Vec::new(),
@@ -178,15 +181,16 @@ impl Desk {
 
     /// Judges the next of what has come.
     pub(super) fn judge(&mut self) -> Result<(), Stop> {
-        let (mut bundles, mut events) = (Vec::new(), 0);
+        let mut events = 0;
         while events < BATCH_EVENTS
             && let Some(bundle) = self.backlog.pop_front()
         {
             events += bundle.item.len();
-            bundles.push(bundle);
+            self.in_hand.push(bundle);
         }
-        let mut batch = Batch { bundles, picks: Vec::new(), is_pooled: true };
-        let Ok(mut reserved) = self.shared.reserve(&batch.bundles) else {
+        let reserved = self.shared.reserve(&self.in_hand);
+        let mut batch = Batch { bundles: std::mem::take(&mut self.in_hand), picks: Vec::new(), is_pooled: true };
+        let Ok(mut reserved) = reserved else {
             return Err(self.give_up_unjudged(&batch));
         };
         let (mut unmarked, mut repeats, mut tellings) = (Vec::new(), Vec::new(), Tellings::default());

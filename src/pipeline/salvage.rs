@@ -25,7 +25,7 @@ impl Desk {
         }
         let singles = self.delayed.take_all().map(|held| held.single).chain(self.attached.take_all());
         unfinished.extend(singles.map(|single| OwnedEvent::from(single.item.event(0, &ledgers))));
-        for bundle in self.backlog.drain(..) {
+        for bundle in self.in_hand.drain(..).chain(self.backlog.drain(..)) {
             unfinished.extend(bundle.item.all(&ledgers).map(OwnedEvent::from));
             gone += 1;
         }
