@@ -69,7 +69,8 @@ impl Worker {
             let own_flush = desk.recorder.own_flush.take();
             let tellings = std::mem::take(&mut desk.tellings);
             let free = std::mem::take(&mut desk.free);
-            let ready = if advanced.is_ok() { desk.next_ready() } else { None };
+            // What is taken out here is delivered in this round.
+            let ready = if advanced.is_ok() && own_flush.is_none() { desk.next_ready() } else { None };
             let has_room = desk.has_room();
             let has_backlog = !desk.backlog.is_empty();
             drop(desk);
