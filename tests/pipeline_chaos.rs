@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use dedupd::pipeline::{DrainError, PipelineStats};
 use dedupd::sink::{FailureClass, Sink, SinkError};
-use dedupd::{Clock, Deduplicator, Event, OwnedEvent, Pipeline, Settled, SystemClock, Timestamp, WaitStrategy};
+use dedupd::{
+    Clock, Deduplicator, Durability, Event, OwnedEvent, Pipeline, Settled, SystemClock, Timestamp, WaitStrategy,
+};
 
 const PRODUCERS: u64 = 8;
 const SINKS: usize = 3;
@@ -117,6 +119,8 @@ struct Chaos {
     wait: WaitStrategy,
     queue: usize,
     panics: Option<u64>,
+    /// One for its worker alone, or three with threads of their own.
+    sinks: usize,
 }
 
 /// What is left after a run: the end of the pipeline, what was refused, and who was told what.
@@ -214,8 +218,12 @@ fn run(chaos: &Chaos, dedup: &Deduplicator, logs: &[Log], given: Option<Vec<Owne
     Left { end, refused: refused.into_inner().unwrap(), told, accepted: accepted.into_inner() }
 }
 
-fn logs() -> Vec<Log> {
-    (0..SINKS).map(|_| Log::default()).collect()
+fn logs(sinks: usize) -> Vec<Log> {
+    (0..sinks).map(|_| Log::default()).collect()
+}
+
+fn set() -> Deduplicator {
+    Deduplicator::builder().build().unwrap()
 }
 
 fn ids(chaos: &Chaos) -> HashMap<u64, u64> {
@@ -228,10 +236,9 @@ fn ids(chaos: &Chaos) -> HashMap<u64, u64> {
     ids
 }
 
-fn without_panics(chaos: &Chaos) {
-    let dedup = Deduplicator::builder().build().unwrap();
-    let logs = logs();
-    let left = run(chaos, &dedup, &logs, None);
+fn without_panics(chaos: &Chaos, dedup: &Deduplicator) {
+    let logs = logs(chaos.sinks);
+    let left = run(chaos, dedup, &logs, None);
     let stats = left.end.unwrap();
     let ids = ids(chaos);
     assert!(left.refused.is_empty());
@@ -252,7 +259,10 @@ fn without_panics(chaos: &Chaos) {
 fn a_million_events_and_three_chaotic_sinks() {
     let events = std::env::var("DEDUPD_TEST_CHAOS_EVENTS").ok().and_then(|count| count.parse().ok());
     let (events, workers) = (events.unwrap_or(1_000_000), 2);
-    without_panics(&Chaos { seed: 1, events, workers, wait: WaitStrategy::Park, queue: 512, panics: None });
+    without_panics(
+        &Chaos { seed: 1, events, workers, wait: WaitStrategy::Park, queue: 512, panics: None, sinks: SINKS },
+        &set(),
+    );
 }
 
 #[test]
@@ -260,7 +270,21 @@ fn small_bounds_and_all_ways_to_wait() {
     for seed in 2..8 {
         let wait = [WaitStrategy::Park, WaitStrategy::Yield, WaitStrategy::Park][seed as usize % 3];
         let (workers, queue) = (1 + seed as usize % 3, 4 << (seed % 4));
-        without_panics(&Chaos { seed, events: 20_000, workers, wait, queue, panics: None });
+        without_panics(&Chaos { seed, events: 20_000, workers, wait, queue, panics: None, sinks: SINKS }, &set());
+    }
+}
+
+/// With a state sinks are flushed before commits, some of which wait for others, and settling waits for the disk.
+#[test]
+fn small_bounds_and_a_state() {
+    let levels = [Durability::Process, Durability::Interval(Duration::from_millis(2)), Durability::PowerLoss];
+    for (seed, durability) in (30..).zip(levels) {
+        for (workers, sinks) in [(1, 1), (1, SINKS), (2, SINKS)] {
+            let dir = tempfile::tempdir().unwrap();
+            let dedup = Deduplicator::builder().durability(durability).open(dir.path()).unwrap();
+            let wait = WaitStrategy::Park;
+            without_panics(&Chaos { seed, events: 8_000, workers, wait, queue: 64, panics: None, sinks }, &dedup);
+        }
     }
 }
 
@@ -271,9 +295,9 @@ fn sinks_that_panic_lose_nothing() {
     let mut panicked = 0;
     for seed in 10..22 {
         let (workers, panics) = (1 + seed as usize % 3, Some(60));
-        let chaos = Chaos { seed, events: 40_000, workers, wait: WaitStrategy::Park, queue: 256, panics };
+        let chaos = Chaos { seed, events: 40_000, workers, wait: WaitStrategy::Park, queue: 256, panics, sinks: SINKS };
         let dedup = Deduplicator::builder().build().unwrap();
-        let logs = logs();
+        let logs = logs(SINKS);
         let left = run(&chaos, &dedup, &logs, None);
         let mut again = left.refused;
         let mut came_back = HashMap::new();
