@@ -8,7 +8,7 @@ use super::Inner;
 use crate::dedup::{Error, Progress};
 use crate::event::{Fingerprint, ReserveVerdict, Unjudged};
 use crate::time::Timestamp;
-use crate::window::{Act, Answer, Times, When};
+use crate::window::{Answer, Places, Times, When};
 use std::sync::Arc;
 
 /// Ids reserved and not yet resolved. [`commit`](Self::commit) marks them as seen; dropping it releases them, so that
@@ -34,6 +34,8 @@ pub struct Reservation {
     verdicts: Vec<ReserveVerdict>,
     /// The fingerprints that are reserved here.
     pending: Vec<Fingerprint>,
+    /// Where these stand, when that is known of all of them and of no other.
+    places: Option<Box<Places>>,
     /// Their times, when they have any.
     times: Option<Vec<Timestamp>>,
     /// The payload digests that are reserved here.
@@ -77,12 +79,14 @@ impl Reservation {
             }
             times => times,
         };
-        let hash = |range, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
-        inner.set.ask_batch(fingerprints.len(), hash, times, Act::Reserve, |answers| {
+        let mut places = inner.set.reserve_batch(fingerprints, times, |answers| {
             verdicts.extend(answers.iter().copied().map(verdict));
         });
         let mine = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == ReserveVerdict::FirstSeen);
-        let pending = first_seen(fingerprints, &verdicts);
+        let pending = match &mut places {
+            Some(places) => std::mem::take(places.fingerprints()),
+            None => first_seen(fingerprints, &verdicts),
+        };
         let mine_times = each.map(|times| mine().map(|(index, _)| times[index]).collect());
         let latest = match times {
             Times::Each { times, .. } => times.iter().max().copied(),
@@ -93,7 +97,8 @@ impl Reservation {
             let duplicates = verdicts.iter_mut().filter(|verdict| **verdict == ReserveVerdict::Duplicate);
             duplicates.for_each(|verdict| *verdict = ReserveVerdict::Unjudged(Unjudged::LogFailed));
         }
-        Self { inner: Arc::clone(inner), verdicts, pending, times: mine_times, digests: Vec::new(), latest }
+        let places = places.map(Box::new);
+        Self { inner: Arc::clone(inner), verdicts, pending, places, times: mine_times, digests: Vec::new(), latest }
     }
 
     /// Of a batch with payload digests; what it found is to be confirmed still.
@@ -107,7 +112,7 @@ impl Reservation {
             let unconfirmed = verdicts.iter_mut().filter(rests_on_log);
             unconfirmed.for_each(|verdict| *verdict = ReserveVerdict::Unjudged(Unjudged::LogFailed));
         }
-        Self { inner: Arc::clone(inner), verdicts, pending, times, digests, latest }
+        Self { inner: Arc::clone(inner), verdicts, pending, places: None, times, digests, latest }
     }
 
     /// One verdict for each id, in order.
@@ -168,6 +173,7 @@ impl Reservation {
         if !Arc::ptr_eq(&self.inner, &other.inner) || self.times.is_some() != other.times.is_some() {
             return Err(other);
         }
+        self.places = None;
         self.pending.append(&mut other.pending);
         if let (Some(times), Some(others)) = (&mut self.times, &mut other.times) {
             times.append(others);
@@ -185,10 +191,12 @@ impl Reservation {
             inner: Arc::clone(&self.inner),
             verdicts: Vec::new(),
             pending: Vec::new(),
+            places: None,
             times: self.times.as_ref().map(|_| Vec::new()),
             digests: Vec::new(),
             latest: self.latest,
         };
+        self.places = None;
         let chosen: Vec<bool> = self.pending.iter().map(|fingerprint| wanted(*fingerprint)).collect();
         let mut keep = chosen.iter();
         other.pending.extend(self.pending.extract_if(.., |_| keep.next().is_some_and(|chosen| *chosen)));
@@ -236,7 +244,10 @@ impl Reservation {
     /// would be a conflict then.
     fn mark(&self) {
         let clock = self.inner.clock.now().as_nanos();
-        self.mark_these(&self.pending, self.times.as_deref(), clock);
+        match &self.places {
+            Some(places) if !self.inner.event_time => self.inner.set.commit_placed(&self.pending, places, clock),
+            _ => self.mark_these(&self.pending, self.times.as_deref(), clock),
+        }
         if !self.digests.is_empty() {
             let digests: Vec<Fingerprint> = self.digests.iter().map(|pending| pending.digest).collect();
             let times: Vec<Timestamp> = self.digests.iter().filter_map(|pending| pending.time).collect();

@@ -101,6 +101,10 @@ impl End {
         check(event)?;
         let fingerprint = shared.dedup.fingerprint(event.id());
         let worker = shared.worker_of(fingerprint);
+        if event.source().is_none() {
+            let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, event, None, on_settled));
+            return fed.map_err(SubmitError::from);
+        }
         let begun = self.begin(shared, event)?;
         let origin = origin(&begun);
         let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, event, origin, on_settled));

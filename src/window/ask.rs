@@ -6,6 +6,7 @@ use super::block::{Lines, Question, Run};
 use super::directory::{SegmentRef, Slot};
 use super::generations::{CLEAN_AFTER, Moment};
 use super::line::{Entry, Mark, Stored};
+use super::places::Keep;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Common, Found, Kernel, Probe};
@@ -78,15 +79,16 @@ impl Core {
 }
 
 /// The questions of a run, while they are asked.
-struct Asking<'a, 'b> {
+struct Asking<'a, 'b, K> {
     common: Common,
     new: u64,
     seen: u64,
     answers: &'a mut [Answer],
     ahead: &'a mut Lines<'b>,
+    keep: &'a mut K,
 }
 
-impl Asking<'_, '_> {
+impl<K: Keep> Asking<'_, '_, K> {
     /// Asks the home line of each question, up to the first that it does not answer: how many were answered, and what became
     /// of that one.
     ///
@@ -114,7 +116,10 @@ impl Asking<'_, '_> {
             };
             let index = question.index();
             match probe.ask(line, fingerprints[index], &common) {
-                Found::New => new += 1,
+                Found::New => {
+                    new += 1;
+                    self.keep.keep(fingerprints[index], line);
+                }
                 Found::Seen => {
                     seen += 1;
                     answers[index] = Answer::Seen;
@@ -136,13 +141,14 @@ impl Held<'_> {
     /// Processing time: answers those questions of a run that their home lines alone can answer, and puts off the others,
     /// whose other lines are on their way then. Of the questions about one ID those before the first that is put off are
     /// answered, and no later one: so each ID is asked about in order.
-    pub(super) fn ask_run(
+    pub(super) fn ask_run<K: Keep>(
         &mut self,
         run: Run<'_>,
         act: Act,
         answers: &mut [Answer],
         put_off: &mut Vec<u16>,
         ahead: &mut Lines<'_>,
+        keep: &mut K,
     ) {
         let has_room = self.core.room_at_hand(self.common, act.state()) >= run.questions.len() as u64;
         if !has_room || !self.is_named_still(&run) {
@@ -150,7 +156,7 @@ impl Held<'_> {
             return;
         }
         let common = self.core.common(self.common, act);
-        let mut asking = Asking { common, new: 0, seen: 0, answers, ahead };
+        let mut asking = Asking { common, new: 0, seen: 0, answers, ahead, keep };
         let mut questions = run.questions;
         while !questions.is_empty() {
             let (answered, found) = match self.common.kernel {

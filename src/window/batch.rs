@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use super::block::{BLOCK, Block};
 use super::generations::Moment;
+use super::places::{Keep, Places};
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
 use super::probe::with_avx2;
 use super::probe::{Kernel, Probe};
@@ -36,10 +37,41 @@ impl Set {
     pub(crate) fn ask_batch(
         &self,
         questions: usize,
+        hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
+        times: Times<'_>,
+        act: Act,
+        take: impl FnMut(&[Answer]),
+    ) {
+        self.ask_and_keep(questions, hash, times, act, take, &mut ());
+    }
+
+    /// [`Set::ask_batch`] that reserves; with where it stands what is reserved, when it pays to know that.
+    pub(crate) fn reserve_batch(
+        &self,
+        fingerprints: &[Fingerprint],
+        times: Times<'_>,
+        take: impl FnMut(&[Answer]),
+    ) -> Option<Places> {
+        let copy = |range: Range<usize>, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
+        if fingerprints.len() <= FEW || !matches!(times, Times::Now(_)) {
+            self.ask_batch(fingerprints.len(), copy, times, Act::Reserve, take);
+            return None;
+        }
+        let mut places = Places::with_capacity(fingerprints.len());
+        self.ask_and_keep(fingerprints.len(), copy, times, Act::Reserve, take, &mut places);
+        places.end();
+        Some(places)
+    }
+
+    #[inline(always)]
+    fn ask_and_keep<K: Keep>(
+        &self,
+        questions: usize,
         mut hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         times: Times<'_>,
         act: Act,
         mut take: impl FnMut(&[Answer]),
+        keep: &mut K,
     ) {
         match times {
             Times::Now(now) if questions == 1 => {
@@ -50,7 +82,7 @@ impl Set {
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);
                 if questions > FEW {
-                    return self.ask_blocks(questions, hash, act, take);
+                    return self.ask_blocks(questions, hash, act, take, keep);
                 }
                 let mut fingerprints = Vec::with_capacity(questions);
                 hash(0..questions, &mut fingerprints);
@@ -90,12 +122,13 @@ impl Set {
         answers
     }
 
-    fn ask_blocks(
+    fn ask_blocks<K: Keep>(
         &self,
         questions: usize,
         hash: impl FnMut(Range<usize>, &mut Vec<Fingerprint>),
         act: Act,
         mut take: impl FnMut(&[Answer]),
+        keep: &mut K,
     ) {
         let mut answers = Vec::new();
         let (mut put_off, mut left) = (Vec::new(), Vec::new());
@@ -103,13 +136,13 @@ impl Set {
             answers.clear();
             answers.resize(block.fingerprints.len(), Answer::New);
             block.each_run(|shard, run| {
-                self.hold(&self.shards[shard]).ask_run(run, act, &mut answers, &mut put_off, ahead);
+                self.hold(&self.shards[shard]).ask_run(run, act, &mut answers, &mut put_off, ahead, keep);
+                keep.end_run(shard, &run);
             });
             put_off.extend_from_slice(&block.spilled);
             self.each_put_off(block, &put_off, |held, indices| {
                 held.ask_put_off(&block.fingerprints, indices, act, &mut answers, &mut left);
             });
-            put_off.clear();
             self.each_put_off(block, &left, |held, indices| {
                 for index in indices {
                     let index = usize::from(*index);
@@ -117,6 +150,8 @@ impl Set {
                 }
             });
             left.clear();
+            let new = put_off.drain(..).map(usize::from).filter(|index| answers[*index].is_first());
+            new.for_each(|index| keep.keep_other(block.fingerprints[index]));
             take(&answers);
         });
     }
@@ -257,6 +292,12 @@ mod tests {
         answers
     }
 
+    fn reserve_together(set: &Set, ids: &[u64], now: i64) -> (Vec<Answer>, Option<Places>) {
+        let (mut answers, fingerprints) = (Vec::new(), ids.iter().map(|n| id(*n)).collect::<Vec<_>>());
+        let places = set.reserve_batch(&fingerprints, Times::Now(now), |some| answers.extend_from_slice(some));
+        (answers, places)
+    }
+
     /// Of 256 shards each has a small bucket, and most questions concern one of them.
     #[test]
     fn what_spills_is_answered_in_order() {
@@ -287,6 +328,39 @@ mod tests {
         }
     }
 
+    /// One segment, so full when ids are reserved that the next ones move some of these to their other lines.
+    #[test]
+    fn what_has_moved_since_it_was_reserved_is_committed() {
+        let limits = Limits {
+            window: WINDOW,
+            lateness: None,
+            max_future: 0,
+            max_ids: u64::MAX,
+            generation_ids: u64::MAX,
+            evict: true,
+        };
+        let shape = Shape { shard_bits: 0, roots: 1, class_max: 8 };
+        let config =
+            Config { limits, extend: false, gathers: false, expected_ids: 0, memory_bytes_max: usize::MAX, shape };
+        for round in 0..if cfg!(miri) { 2 } else { 200 } {
+            let set = Set::new(&config).unwrap();
+            let mut next = round * 10_000;
+            let mut new = |count: u64| {
+                next += count;
+                (next - count..next).collect::<Vec<_>>()
+            };
+            ask_together(&set, &new(700), 0, Act::Observe);
+            let ids = new(300 + round % 17 * 10);
+            let (_, places) = reserve_together(&set, &ids, 0);
+            let mut places = places.expect("many");
+            ask_together(&set, &new(round % 60), 0, Act::Observe);
+            let fingerprints = std::mem::take(places.fingerprints());
+            set.commit_placed(&fingerprints, &places, 0);
+            assert_eq!(set.tally().pending, 0);
+            assert!(ask_together(&set, &ids, 0, Act::Observe).iter().all(|answer| *answer == Answer::Seen));
+        }
+    }
+
     /// Random ids, few enough that each is asked about several times in a batch and is often expired or pending.
     #[test]
     fn a_batch_is_answered_as_one_after_the_other_would_be() {
@@ -301,13 +375,16 @@ mod tests {
             let (together, alone) = (set(extend), set(extend));
             let domain = [3, 40, 400, 4_000][random(4) as usize];
             let mut now = 0;
-            for _ in 0..12 {
+            for round in 0..12 {
                 now += [0, 10, 900, 20_000, 70_000, 2_000_000_000][random(6) as usize];
                 let length = [0, 1, 9, 200, if cfg!(miri) { 300 } else { 1_500 }][random(5) as usize];
                 let ids: Vec<u64> = (0..length).map(|_| random(domain)).collect();
                 let act = [Act::Observe, Act::Reserve][random(2) as usize];
                 alone.notice_clock(now);
-                let answers = ask_together(&together, &ids, now, act);
+                let (answers, mut places) = match act {
+                    Act::Reserve if random(2) == 0 => reserve_together(&together, &ids, now),
+                    _ => (ask_together(&together, &ids, now, act), None),
+                };
                 let expected: Vec<_> = ids.iter().map(|n| alone.ask(id(*n), When::Now(now), act)).collect();
                 let is_first = |answer: &Answer| matches!(answer, Answer::New | Answer::Reappeared);
                 assert_eq!(answers.len(), expected.len());
@@ -315,7 +392,20 @@ mod tests {
                     let same = answer == expected || is_first(answer) && is_first(expected);
                     assert!(same, "seed {seed}: id {n} at {now} is {answer:?}, not {expected:?}");
                 }
-                if act == Act::Reserve {
+                if let Some(places) = &mut places {
+                    // Others ask meanwhile, so that segments split and entries move, and the generation may change.
+                    let others: Vec<u64> =
+                        (0..[0, 2, 8, 500][random(4) as usize]).map(|n| 1_000_000 + round * 500 + n).collect();
+                    now += [0, 0, 900, 20_000][random(4) as usize];
+                    ask_together(&together, &others, now, Act::Observe);
+                    alone.notice_clock(now);
+                    others
+                        .iter()
+                        .for_each(|n| assert_eq!(alone.ask(id(*n), When::Now(now), Act::Observe), Answer::New));
+                    let fingerprints = std::mem::take(places.fingerprints());
+                    together.commit_placed(&fingerprints, places, now);
+                    assert!(fingerprints.iter().all(|fingerprint| alone.commit(*fingerprint, When::Now(now))));
+                } else if act == Act::Reserve {
                     let firsts = ids.iter().zip(&answers).filter(|(_, answer)| is_first(answer)).map(|(n, _)| id(*n));
                     let (committed, released): (Vec<_>, Vec<_>) = firsts.partition(|_| random(3) > 0);
                     together.commit_batch(&committed, Times::Now(now));

@@ -10,7 +10,7 @@
 //! - [`growth`]: segments grow, split, are cleaned and shrink, one at a time.
 //! - [`generations`]: what is remembered, by time and by limits.
 //! - [`memory`]: arenas that are given back whole.
-//! - [`batch`], [`block`]: many questions at once, so that their cache misses overlap.
+//! - [`batch`], [`block`]: many questions at once, so that their cache misses overlap; [`places`]: where the new ones stand.
 //! - [`changes`]: what a log is to be told, and how a set is filled from one.
 //!
 //! # How sure an answer is
@@ -35,6 +35,7 @@ mod line;
 mod memory;
 #[cfg(all(loom, test))]
 mod models;
+mod places;
 mod probe;
 mod resolve;
 mod room;
@@ -57,6 +58,7 @@ pub(crate) use batch::Times;
 pub(crate) use changes::Changes;
 pub(crate) use generations::Limits;
 pub use hash_ring::HashRing;
+pub(crate) use places::Places;
 pub(crate) use shard::{Act, Answer, Shape, Tally};
 
 /// The longest lateness, in windows.
