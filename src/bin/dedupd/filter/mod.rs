@@ -17,6 +17,7 @@ mod feed;
 mod follow;
 mod identity;
 mod input;
+mod latency;
 mod output;
 mod parse;
 mod place;
@@ -53,7 +54,7 @@ pub use self::delivery::Delivery;
 use self::output::refuse_collisions;
 use self::parse::Parser;
 use self::read::{Filled, Reader, WAKER};
-use self::report::{Kept, Report};
+use self::report::{Kept, Report, Times};
 pub use self::room::{Room, STATE, is_full};
 use self::signals::Answer;
 use self::source::Sources;
@@ -284,10 +285,11 @@ impl Run<'_> {
     }
 
     fn print_report(&self) {
-        let ages = lock(&self.control.ages).summary();
+        let times =
+            Times { ages: lock(&self.control.ages).summary(), latency: lock(&self.control.latencies).summary() };
         let follows = &self.control.follows;
         let kept = Kept { delivery: self.config.delivery, state: self.config.state, started: self.found };
-        let report = Report::new(&self.control.books(), self.dedup, ages, follows, &kept, self.started.elapsed());
+        let report = Report::new(&self.control.books(), self.dedup, times, follows, &kept, self.started.elapsed());
         print(&report.render(self.config.reporting.format));
     }
 }

@@ -152,11 +152,15 @@ impl Reader {
     fn fill_lines(&mut self, chunk: &mut Chunk) -> Result<Turn, Failure> {
         let started = Instant::now();
         let mut end = after_last_newline(chunk.bytes());
+        chunk.arrived = self.feed_mut().tail_arrived.take().filter(|_| end.is_some());
         loop {
             let before = chunk.bytes().len();
             match self.step(chunk, end.is_some())? {
                 Step::Bytes => {
                     end = after_last_newline(&chunk.bytes()[before..]).map(|at| before + at).or(end);
+                    if end.is_some() {
+                        chunk.arrived.get_or_insert_with(Instant::now);
+                    }
                     match end {
                         Some(end) if self.is_enough(chunk, started) => return Ok(self.pass(chunk, end, Shape::Lines)),
                         None if self.is_too_long(chunk.bytes()) => {
@@ -197,7 +201,8 @@ impl Reader {
         let mut scanned = 0;
         loop {
             if let Some(at) = chunk.bytes()[scanned..].iter().position(|&byte| byte == b'\n') {
-                self.feed_mut().in_long_line = false;
+                let feed = self.feed_mut();
+                (feed.in_long_line, feed.tail_arrived) = (false, Some(Instant::now()));
                 return Ok(self.pass(chunk, scanned + at + 1, part));
             }
             scanned = chunk.bytes().len();
@@ -398,6 +403,8 @@ impl Reader {
     /// Passes on all that is left of the input.
     fn pass_last(&mut self, chunk: &mut Chunk, shape: Shape) -> Turn {
         chunk.is_last = true;
+        // The end of its last line is found with that of the input.
+        chunk.arrived.get_or_insert_with(Instant::now);
         self.pass(chunk, chunk.bytes().len(), shape)
     }
 

@@ -268,10 +268,12 @@ impl<'a> Writer<'a> {
     fn deliver(&mut self, chunk: &Chunk, batch: &Batch, verdicts: &[ReserveVerdict]) -> Result<(), Stop> {
         let before = self.books.clone();
         self.route(chunk, batch, verdicts);
-        let (bytes, room) = (chunk.bytes(), &mut self.commits.room);
-        if let Err(error) = self.outputs.output.write_lines(bytes, &self.routes.output, room) {
-            return Err(self.delivery_failed(chunk, batch, &before, verdicts, error));
-        }
+        let bytes = chunk.bytes();
+        let written = self.outputs.output.write_lines(bytes, &self.routes.output, &mut self.commits.room);
+        let written = written.map_err(|error| self.delivery_failed(chunk, batch, &before, verdicts, error));
+        lock(&self.control.latencies).out(chunk.arrived, self.books.delivered - before.delivered);
+        written?;
+        let room = &mut self.commits.room;
         if let Some(rejects) = &mut self.outputs.rejects
             && let Err(error) = rejects.write_lines(bytes, &self.routes.rejects, room)
         {
