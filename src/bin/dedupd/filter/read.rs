@@ -124,10 +124,12 @@ impl Reader {
         Ok(if self.feeds.iter().all(|feed| feed.has_ended) { Turn::End } else { Turn::Nothing })
     }
 
-    /// Whether it is worth to go on with the present input. Half of a long line is not copied time and again.
+    /// Whether it is worth to go on with the present input. Half of a long line is not copied time and again; whole lines
+    /// behind one that was too long are passed on, whether more comes or not.
     fn has_news(&mut self) -> Result<bool, Failure> {
         let feed = self.feed();
-        if feed.has_ended || feed.tail.len() < TAIL_COPIED_MAX || self.control.is_stopping() {
+        let is_small = feed.tail.len() < TAIL_COPIED_MAX;
+        if feed.has_ended || is_small || feed.tail_arrived.is_some() || self.control.is_stopping() {
             return Ok(!feed.has_ended);
         }
         let at_end = self.feed_mut().open.as_mut().map_or(Ok(None), Open::at_end);
