@@ -177,6 +177,21 @@ fn no_line_comes_between_the_parts_of_another() {
 }
 
 #[test]
+fn lines_behind_one_that_is_too_long_do_not_wait_for_more() {
+    let dir = dir();
+    let [a, b] = ["a", "b"].map(|name| path(&dir, name));
+    append(&b, "");
+    // The end of the long line is read together with all that is behind it: much, and less than is read at once.
+    append(&a, format!("{}\n{}", "x".repeat(300_000), events(10_000..18_000)));
+    let running = follow(&["--max-line", "64KiB", "--on-bad", "drop"], &[&a, &b]);
+    for n in 10_000..18_000 {
+        assert_eq!(running.line(), events([n]));
+    }
+    let (out, report, _) = drain(running);
+    assert_eq!((out.as_str(), &report["first_seen"]), ("", &8_000.into()));
+}
+
+#[test]
 fn much_at_once_is_read_in_order() {
     let dir = dir();
     let [one, two] = ["one", "two"].map(|name| path(&dir, name));

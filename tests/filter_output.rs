@@ -100,14 +100,16 @@ fn standard_output_is_written_at_its_offset_and_not_truncated() {
 fn the_report_tells_people_and_programs_the_same() {
     let ran = filter(&["--window", "1h30m"], events([1, 2, 1]));
     let lines: Vec<&str> = ran.err.lines().collect();
-    assert_eq!(lines.len(), 3, "{}", ran.err);
+    assert_eq!(lines.len(), 4, "{}", ran.err);
     assert!(lines[0].starts_with("read 3 in 0."), "{}", lines[0]);
     assert!(lines[0].ends_with("/s): 2 first-seen, 1 duplicate (33.3 %), 0 bad, 0 late"), "{}", lines[0]);
     assert!(lines[1].starts_with("window 1h30m +1m24s: 2 ids live in "), "{}", lines[1]);
     assert!(lines[1].contains("; duplicates came "), "{}", lines[1]);
     assert_eq!(lines[2], "kept: nothing evicted early, no clock held; delivery at-least-once, durability none");
+    assert!(lines[3].starts_with("latency: events were out "), "{}", lines[3]);
     let report = filter_counted(&["--window", "1h30m"], events([1, 2, 1])).report();
     assert_eq!((&report["window_seconds"], &report["live_ids"]), (&5400.0.into(), &2.into()));
     assert_eq!((&report["delivery"], &report["durability"]), (&"at-least-once".into(), &"none".into()));
     assert_eq!(report["duplicate_age"]["sampled"], false);
+    assert!(report["latency"]["max_us"].is_u64());
 }

@@ -171,6 +171,14 @@ pub struct FilterArgs {
     #[command(flatten)]
     pub keys: KeyArgs,
 
+    /// Where the operation ID of an event stands, written like --key: a message about one line names it.
+    #[arg(long, value_name = "PATH", help_heading = "Events")]
+    pub operation_field: Option<String>,
+
+    /// The same for its correlation ID.
+    #[arg(long, value_name = "PATH", help_heading = "Events")]
+    pub correlation_field: Option<String>,
+
     /// What to do with an event that is late.
     #[arg(
         long,

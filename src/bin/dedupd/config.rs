@@ -13,7 +13,7 @@ use crate::args::{
     StateFailsArg, WhenFullArg,
 };
 use crate::exit::{Exit, Failure};
-use crate::filter::{Delivery, Room};
+use crate::filter::{Delivery, Fields, Room};
 use crate::log::Log;
 use crate::memory;
 use crate::state_dir;
@@ -28,6 +28,8 @@ pub struct Config {
     pub rejects: Option<PathBuf>,
     pub duplicates: Option<PathBuf>,
     pub reading: Reading,
+    /// Where the IDs stand by which messages name a line.
+    pub fields: Fields,
     pub policy: Policy,
     /// The most ids that are reserved together. Reserved ids cannot be forgotten to make room, so they may not fill the
     /// set.
@@ -117,13 +119,15 @@ impl Config {
                 return Err(Failure::usage(format!("{flag} {what}")));
             }
         }
+        let reading = Reading::new(&args.keys)?;
         let mut config = Self {
             inputs: inputs(&args.keys.lines),
             follow: args.follow,
             output: args.output.clone().filter(|path| path.as_os_str() != "-"),
             rejects: args.rejects.clone(),
             duplicates: args.duplicates.clone(),
-            reading: Reading::new(&args.keys)?,
+            fields: Fields::new(args, &reading)?,
+            reading,
             policy,
             ids_together_max: ids_together_max(args),
             state: args.state.state.as_ref().map(|_| State::new(args)),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::log::About;
+
 /// The exit codes; scripts rely on them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -44,11 +46,18 @@ pub struct Failure {
     /// The stable name.
     pub code: &'static str,
     pub message: String,
+    /// The line that is to blame, when it is one.
+    pub about: Option<Box<About>>,
 }
 
 impl Failure {
     pub fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
-        Self { exit, code, message: message.into() }
+        Self { exit, code, message: message.into(), about: None }
+    }
+
+    /// The same, because of a line.
+    pub fn at(self, about: About) -> Self {
+        Self { about: Some(Box::new(about)), ..self }
     }
 
     /// What a panic comes to; it was told where it happened.
@@ -63,7 +72,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match &self.about {
+            Some(about) => write!(f, "{about}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            log.error(failure.code, &failure.message);
+            log.error_about(failure.code, failure.about.as_deref(), &failure.message);
             if failure.exit == Exit::Usage && log.format == LogFormat::Text {
                 log::print("For more, try --help.\n");
             }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dedupd::decode::{Bad, BadReason};
 use dedupd::{Digest, Fingerprint, Timestamp};
@@ -24,6 +25,8 @@ pub struct Chunk {
     pub is_last: bool,
     /// Where in that input it starts.
     pub offset: u64,
+    /// When the first of its lines had come whole; for a part of a line nobody asks.
+    pub arrived: Option<Instant>,
     pub shape: Shape,
     /// One for each line, in order.
     pub lines: Vec<Line>,
@@ -71,6 +74,7 @@ impl Chunk {
         self.filled = 0;
         self.shape = Shape::Lines;
         self.is_last = false;
+        self.arrived = None;
         self.lines.clear();
         self.ids.clear();
         self.timed.clear();

@@ -8,6 +8,7 @@ use mio::Waker;
 use super::age::Ages;
 use super::books::Books;
 use super::commit::Alarm;
+use super::latency::Latencies;
 use crate::exit::Failure;
 
 /// Shared by the workers, the signal thread and the reporter.
@@ -25,6 +26,7 @@ pub struct Control {
     failure: Mutex<Option<Failure>>,
     books: Mutex<Books>,
     pub ages: Mutex<Ages>,
+    pub latencies: Mutex<Latencies>,
     pub follows: Follows,
     /// Rings when what is out is to be committed.
     pub alarm: Alarm,
@@ -65,6 +67,7 @@ impl Control {
             failure: Mutex::default(),
             books: Mutex::default(),
             ages: Mutex::new(ages),
+            latencies: Mutex::new(Latencies::new()),
             follows: Follows::default(),
             alarm: Alarm::default(),
         }

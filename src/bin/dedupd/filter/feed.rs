@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::input::Open;
 use super::source::Source;
@@ -21,6 +22,8 @@ pub struct Feed {
     pub source: Option<Arc<Source>>,
     /// What came after the last newline.
     pub tail: Vec<u8>,
+    /// When the first whole line of it had come; it has one only behind a line that was too long.
+    pub tail_arrived: Option<Instant>,
     /// Where in the input the next chunk starts.
     pub offset: u64,
     /// In the middle of a line that is longer than allowed.
@@ -38,6 +41,7 @@ impl Feed {
             openings: 0,
             source: None,
             tail: Vec::new(),
+            tail_arrived: None,
             offset: 0,
             in_long_line: false,
             waiting_told: false,

@@ -14,9 +14,11 @@ mod control;
 mod delivery;
 mod fate;
 mod feed;
+mod fields;
 mod follow;
 mod identity;
 mod input;
+mod latency;
 mod output;
 mod parse;
 mod place;
@@ -50,10 +52,11 @@ use self::age::Ages;
 use self::chunk::Chunk;
 use self::control::{Control, lock};
 pub use self::delivery::Delivery;
+pub use self::fields::Fields;
 use self::output::refuse_collisions;
 use self::parse::Parser;
 use self::read::{Filled, Reader, WAKER};
-use self::report::{Kept, Report};
+use self::report::{Kept, Report, Times};
 pub use self::room::{Room, STATE, is_full};
 use self::signals::Answer;
 use self::source::Sources;
@@ -284,10 +287,11 @@ impl Run<'_> {
     }
 
     fn print_report(&self) {
-        let ages = lock(&self.control.ages).summary();
+        let times =
+            Times { ages: lock(&self.control.ages).summary(), latency: lock(&self.control.latencies).summary() };
         let follows = &self.control.follows;
         let kept = Kept { delivery: self.config.delivery, state: self.config.state, started: self.found };
-        let report = Report::new(&self.control.books(), self.dedup, ages, follows, &kept, self.started.elapsed());
+        let report = Report::new(&self.control.books(), self.dedup, times, follows, &kept, self.started.elapsed());
         print(&report.render(self.config.reporting.format));
     }
 }

@@ -124,10 +124,12 @@ impl Reader {
         Ok(if self.feeds.iter().all(|feed| feed.has_ended) { Turn::End } else { Turn::Nothing })
     }
 
-    /// Whether it is worth to go on with the present input. Half of a long line is not copied time and again.
+    /// Whether it is worth to go on with the present input. Half of a long line is not copied time and again; whole lines
+    /// behind one that was too long are passed on, whether more comes or not.
     fn has_news(&mut self) -> Result<bool, Failure> {
         let feed = self.feed();
-        if feed.has_ended || feed.tail.len() < TAIL_COPIED_MAX || self.control.is_stopping() {
+        let is_small = feed.tail.len() < TAIL_COPIED_MAX;
+        if feed.has_ended || is_small || feed.tail_arrived.is_some() || self.control.is_stopping() {
             return Ok(!feed.has_ended);
         }
         let at_end = self.feed_mut().open.as_mut().map_or(Ok(None), Open::at_end);
@@ -152,11 +154,15 @@ impl Reader {
     fn fill_lines(&mut self, chunk: &mut Chunk) -> Result<Turn, Failure> {
         let started = Instant::now();
         let mut end = after_last_newline(chunk.bytes());
+        chunk.arrived = self.feed_mut().tail_arrived.take().filter(|_| end.is_some());
         loop {
             let before = chunk.bytes().len();
             match self.step(chunk, end.is_some())? {
                 Step::Bytes => {
                     end = after_last_newline(&chunk.bytes()[before..]).map(|at| before + at).or(end);
+                    if end.is_some() {
+                        chunk.arrived.get_or_insert_with(Instant::now);
+                    }
                     match end {
                         Some(end) if self.is_enough(chunk, started) => return Ok(self.pass(chunk, end, Shape::Lines)),
                         None if self.is_too_long(chunk.bytes()) => {
@@ -197,7 +203,8 @@ impl Reader {
         let mut scanned = 0;
         loop {
             if let Some(at) = chunk.bytes()[scanned..].iter().position(|&byte| byte == b'\n') {
-                self.feed_mut().in_long_line = false;
+                let feed = self.feed_mut();
+                (feed.in_long_line, feed.tail_arrived) = (false, Some(Instant::now()));
                 return Ok(self.pass(chunk, scanned + at + 1, part));
             }
             scanned = chunk.bytes().len();
@@ -398,6 +405,8 @@ impl Reader {
     /// Passes on all that is left of the input.
     fn pass_last(&mut self, chunk: &mut Chunk, shape: Shape) -> Turn {
         chunk.is_last = true;
+        // The end of its last line is found with that of the input.
+        chunk.arrived.get_or_insert_with(Instant::now);
         self.pass(chunk, chunk.bytes().len(), shape)
     }
 

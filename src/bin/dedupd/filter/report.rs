@@ -11,6 +11,7 @@ use super::age::AgeSummary;
 use super::books::Books;
 use super::control::Follows;
 use super::delivery::Delivery;
+use super::latency::LatencySummary;
 use super::start::Started;
 use crate::args::ReportFormat;
 use crate::config::State;
@@ -69,6 +70,9 @@ pub struct Report {
     recovered: Option<Recovered>,
     /// How long after the first the duplicates came.
     duplicate_age: Option<DuplicateAge>,
+    /// How long the delivered events were under way, from when they were read to when they were out; none when there
+    /// are none.
+    latency: Option<Latency>,
     balanced: bool,
     #[serde(skip)]
     window: Duration,
@@ -76,6 +80,12 @@ pub struct Report {
     slack: Duration,
     #[serde(skip)]
     elapsed: Duration,
+}
+
+/// What was timed.
+pub struct Times {
+    pub ages: Option<AgeSummary>,
+    pub latency: Option<LatencySummary>,
 }
 
 /// What the promises rest on.
@@ -147,11 +157,20 @@ struct DuplicateAge {
     sampled: bool,
 }
 
+#[derive(Debug, Serialize)]
+struct Latency {
+    /// Half of the events took at most this, then 99 of 100, then 999 of 1,000.
+    p50_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+    max_us: u64,
+}
+
 impl Report {
     pub fn new(
         books: &Books,
         dedup: &Deduplicator,
-        ages: Option<AgeSummary>,
+        times: Times,
         follows: &Follows,
         kept: &Kept,
         elapsed: Duration,
@@ -196,11 +215,12 @@ impl Report {
             delivery: kept.delivery.as_str(),
             durability: show_durability(kept.state.map_or(Durability::None, |state| state.durability)),
             recovered: Recovered::new(dedup, kept.started),
-            duplicate_age: ages.map(|AgeSummary { median_ms, max_ms, sampled }| DuplicateAge {
+            duplicate_age: times.ages.map(|AgeSummary { median_ms, max_ms, sampled }| DuplicateAge {
                 median_ms,
                 max_ms,
                 sampled,
             }),
+            latency: times.latency.map(Latency::new),
             balanced: books.balance(),
             window,
             slack,
@@ -217,6 +237,7 @@ impl Report {
 
     fn text(&self) -> String {
         let mut lines = vec![self.what_was_read(), self.what_is_remembered(), self.what_was_kept()];
+        lines.extend(self.latency.as_ref().map(Latency::text));
         if !self.balanced {
             lines.push("the books do not balance: this is a bug, please report it".to_owned());
         }
@@ -314,6 +335,29 @@ impl Report {
         format!(
             "kept: {evicted}, {clock}{bypassed}{newlines}; delivery {}, durability {}{recovered}",
             self.delivery, self.durability
+        )
+    }
+}
+
+impl Latency {
+    fn new(summary: LatencySummary) -> Self {
+        let micros = |latency: Duration| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            p50_us: micros(summary.p50),
+            p99_us: micros(summary.p99),
+            p999_us: micros(summary.p999),
+            max_us: micros(summary.max),
+        }
+    }
+
+    fn text(&self) -> String {
+        let show = |micros| show_duration(Duration::from_micros(micros));
+        format!(
+            "latency: events were out {} after they were read (median), 99 % within {}, 99.9 % within {}, {} at most",
+            show(self.p50_us),
+            show(self.p99_us),
+            show(self.p999_us),
+            show(self.max_us)
         )
     }
 }

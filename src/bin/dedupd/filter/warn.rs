@@ -8,7 +8,7 @@ use dedupd::decode::{Bad, BadReason, member_paths};
 use super::books::Books;
 use super::chunk::{Chunk, Kind};
 use crate::config::Action;
-use crate::log::Log;
+use crate::log::{About, Log};
 
 pub struct Warnings {
     log: Log,
@@ -33,22 +33,20 @@ impl Warnings {
         self.given.insert(reason)
     }
 
-    pub fn bad(&self, place: &str, bad: &Bad, action: Action) {
+    pub fn bad(&self, about: &About, bad: &Bad, action: Action) {
         let what = Self::what(bad);
-        self.log.warning(Self::code(bad), format!("{place}: {what}; {}", what_happens(action)));
+        self.log.warning_about(Self::code(bad), about, &format!("{what}; {}", what_happens(action)));
     }
 
-    pub fn late(&mut self, action: Action) {
-        if self.is_new(Reason::Late) {
-            let what = "an event is older than --lateness allows";
-            self.log.warning("late", format!("{what}; {}", what_happens(action)));
-        }
+    pub fn late(&self, about: &About, action: Action) {
+        let what = "an event is older than --lateness allows";
+        self.log.warning_about("late", about, &format!("{what}; {}", what_happens(action)));
     }
 
-    pub fn conflict(&self, place: &str, action: Option<Action>) {
+    pub fn conflict(&self, about: &About, action: Option<Action>) {
         let what = "its ID was seen with another payload";
         let happens = action.map_or("such lines are dropped as duplicates and counted", what_happens);
-        self.log.warning("conflict", format!("{place}: {what}; {happens}"));
+        self.log.warning_about("conflict", about, &format!("{what}; {happens}"));
     }
 
     pub fn refused(&mut self) {

@@ -23,6 +23,7 @@ use super::stop::Stop;
 use super::warn::Warnings;
 use crate::config::{Action, Config};
 use crate::exit::{Exit, Failure};
+use crate::log::About;
 use crate::state_dir;
 
 pub struct Writer<'a> {
@@ -268,10 +269,12 @@ impl<'a> Writer<'a> {
     fn deliver(&mut self, chunk: &Chunk, batch: &Batch, verdicts: &[ReserveVerdict]) -> Result<(), Stop> {
         let before = self.books.clone();
         self.route(chunk, batch, verdicts);
-        let (bytes, room) = (chunk.bytes(), &mut self.commits.room);
-        if let Err(error) = self.outputs.output.write_lines(bytes, &self.routes.output, room) {
-            return Err(self.delivery_failed(chunk, batch, &before, verdicts, error));
-        }
+        let bytes = chunk.bytes();
+        let written = self.outputs.output.write_lines(bytes, &self.routes.output, &mut self.commits.room);
+        let written = written.map_err(|error| self.delivery_failed(chunk, batch, &before, verdicts, error));
+        lock(&self.control.latencies).out(chunk.arrived, self.books.delivered - before.delivered);
+        written?;
+        let room = &mut self.commits.room;
         if let Some(rejects) = &mut self.outputs.rejects
             && let Err(error) = rejects.write_lines(bytes, &self.routes.rejects, room)
         {
@@ -341,7 +344,7 @@ impl<'a> Writer<'a> {
                 Fate::Blank => {}
                 Fate::FirstSeen | Fate::Duplicate | Fate::Conflict => {
                     if fate == Fate::Conflict && self.warnings.is_new(Reason::Conflict) {
-                        self.warnings.conflict(&self.place(chunk, line, bytes.start), fate.action(&policy));
+                        self.warnings.conflict(&self.about(chunk, line), fate.action(&policy));
                     }
                     let (fingerprint, time) = chunk.timed.get(id).copied().unwrap_or_else(|| (chunk.ids[id], now));
                     match fate {
@@ -350,8 +353,10 @@ impl<'a> Writer<'a> {
                     }
                 }
                 Fate::Bad(reason) if self.warnings.is_new(reason.into()) => self.warn_bad(chunk, line, reason),
-                Fate::Bad(_) => {}
-                Fate::Late => self.warnings.late(policy.late),
+                Fate::Late if self.warnings.is_new(Reason::Late) => {
+                    self.warnings.late(&self.about(chunk, line), policy.late);
+                }
+                Fate::Bad(_) | Fate::Late => {}
                 Fate::Refused => self.warnings.refused(),
             }
             self.routes.add(fate.target(&policy), bytes);
@@ -367,7 +372,7 @@ impl<'a> Writer<'a> {
                 return Err(self.fail(chunk, 0, bad).into());
             }
             if self.warnings.is_new(BadReason::TooLong.into()) {
-                self.warnings.bad(&self.place(chunk, 0, 0), &bad, self.long_line);
+                self.warnings.bad(&self.about(chunk, 0), &bad, self.long_line);
             }
             self.books.count(Fate::Bad(BadReason::TooLong), Some(self.long_line), 0);
             self.places[chunk.input].lines_before += 1;
@@ -420,21 +425,21 @@ impl<'a> Writer<'a> {
 
     fn warn_bad(&mut self, chunk: &Chunk, line: usize, reason: BadReason) {
         let Some((_, bad)) = chunk.bad.iter().find(|(_, bad)| bad.reason == reason) else { return };
-        let place = self.place(chunk, line, chunk.range(line).start);
-        self.warnings.bad(&place, bad, self.config.policy.of(reason));
+        self.warnings.bad(&self.about(chunk, line), bad, self.config.policy.of(reason));
     }
 
     /// The failure that a bad line is under `fail`; the line itself is read and bad, and nothing is done with it.
     fn fail(&mut self, chunk: &Chunk, line: usize, bad: Bad) -> Failure {
-        let start = if chunk.lines.is_empty() { 0 } else { chunk.range(line).start };
         self.books.count(Fate::Bad(bad.reason), None, 0);
-        let place = self.place(chunk, line, start);
-        Failure::new(Exit::BadInput, Warnings::code(&bad), format!("{place}: {}", Warnings::what(&bad)))
+        Failure::new(Exit::BadInput, Warnings::code(&bad), Warnings::what(&bad)).at(self.about(chunk, line))
     }
 
-    fn place(&self, chunk: &Chunk, line: usize, start: usize) -> String {
+    /// The line that is spoken of, or the part of one.
+    fn about(&self, chunk: &Chunk, line: usize) -> About {
+        let start = if chunk.lines.is_empty() { 0 } else { chunk.range(line).start };
         let (input, before) = (&self.config.inputs[chunk.input], self.places[chunk.input].lines_before);
-        format!("{input}, line {}, byte {}", before + line as u64 + 1, chunk.offset + start as u64)
+        let place = format!("{input}, line {}, byte {}", before + line as u64 + 1, chunk.offset + start as u64);
+        self.config.fields.about(place, chunk, line)
     }
 }
 
