@@ -35,7 +35,7 @@ pub struct Reservation {
     /// The fingerprints that are reserved here.
     pending: Vec<Fingerprint>,
     /// Where these stand, when that is known of all of them and of no other.
-    places: Option<Box<Places>>,
+    places: Option<Places>,
     /// Their times, when they have any.
     times: Option<Vec<Timestamp>>,
     /// The payload digests that are reserved here.
@@ -97,7 +97,6 @@ impl Reservation {
             let duplicates = verdicts.iter_mut().filter(|verdict| **verdict == ReserveVerdict::Duplicate);
             duplicates.for_each(|verdict| *verdict = ReserveVerdict::Unjudged(Unjudged::LogFailed));
         }
-        let places = places.map(Box::new);
         Self { inner: Arc::clone(inner), verdicts, pending, places, times: mine_times, digests: Vec::new(), latest }
     }
 
@@ -169,6 +168,7 @@ impl Reservation {
     ///
     /// # Errors
     /// `other`, when both are not of one set, or only one of them has times.
+    #[expect(clippy::result_large_err, reason = "it is handed back")]
     pub fn join(&mut self, mut other: Self) -> Result<(), Self> {
         if !Arc::ptr_eq(&self.inner, &other.inner) || self.times.is_some() != other.times.is_some() {
             return Err(other);
