@@ -185,6 +185,47 @@ fn a_full_pipeline_hands_the_event_back_and_is_ready_later() {
     assert_eq!(pipeline.drain().unwrap().delivered, accepted + 1);
 }
 
+#[test]
+fn large_events_are_bounded_by_their_bytes_and_one_that_is_larger_goes_alone() {
+    let door = Door::default();
+    let shut = door.clone();
+    let sink = Recorder::default().then(move |_| {
+        shut.pass();
+        Ok(())
+    });
+    let pipeline = Pipeline::builder(set()).sink(sink.clone()).queue_bytes(1 << 20).start().unwrap();
+    let large = "x".repeat(300 << 10);
+    let mut accepted = 0;
+    while pipeline.try_submit(Event::new(&format!("{accepted}"), &large)).is_ok() {
+        accepted += 1;
+    }
+    assert_eq!(accepted, 3, "of 300 KiB in 1 MiB");
+    pipeline.try_submit(Event::new("small", "")).unwrap();
+    let waker = Arc::new(Waker::default());
+    let task = Arc::clone(&waker).into();
+    let mut context = std::task::Context::from_waker(&task);
+    let mut ready = std::pin::pin!(pipeline.ready());
+    assert!(ready.as_mut().poll(&mut context).is_pending(), "what was refused would be refused again");
+    door.open();
+    waker.door.pass();
+    let larger = "x".repeat(2 << 20);
+    let batch: Vec<String> = (0..40).map(|n| format!("b{n}")).collect();
+    let events: Vec<Event<'_>> = (0..)
+        .zip(&batch)
+        .map(|(n, id)| {
+            let payload = [&larger, "small", "small", &large, &large][n % 5];
+            Event::new(id, payload).with_position("s", n as u64)
+        })
+        .collect();
+    pipeline.submit_batch(&events).unwrap();
+    let stats = pipeline.drain().unwrap();
+    assert_eq!((stats.delivered, pipeline.settled("s")), (accepted + 1 + 40, Some(39)));
+    let delivered = sink.delivered.lock().unwrap();
+    let ids: Vec<&str> = delivered.iter().map(|(id, _)| id.as_str()).filter(|id| id.starts_with('b')).collect();
+    assert_eq!(ids, batch, "in order");
+    assert!(delivered.iter().filter(|(id, _)| *id == "b0").all(|(_, payload)| payload.len() == 2 << 20));
+}
+
 /// Opens a door when it is woken.
 #[derive(Default)]
 struct Waker {

@@ -28,10 +28,12 @@ pub(super) struct Place {
 }
 
 impl Batch {
+    #[inline]
     pub(super) fn event<'a>(&'a self, pick: usize, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
         self.event_at(self.picks[pick], ledgers)
     }
 
+    #[inline]
     pub(super) fn event_at<'a>(&'a self, place: Place, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
         let Place { bundle, event } = place;
         self.bundles[bundle as usize].item.event(event as usize, ledgers)
@@ -116,7 +118,7 @@ impl Deliverer {
         }
         let mut events: Vec<Event<'_>> = std::mem::take(&mut self.events);
         match picks {
-            None => events.extend((0..batch.picks.len()).map(|pick| batch.event(pick, &self.ledgers))),
+            None => events.extend(batch.picks.iter().map(|place| batch.event_at(*place, &self.ledgers))),
             Some(picks) => events.extend(picks.iter().map(|pick| batch.event(*pick as usize, &self.ledgers))),
         }
         let count = events.len();

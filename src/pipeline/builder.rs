@@ -28,6 +28,7 @@ pub struct PipelineBuilder {
     dead_letter: Option<Box<dyn Sink>>,
     workers: usize,
     queue_events: usize,
+    queue_bytes: usize,
     wait: WaitStrategy,
     delivery: Option<Delivery>,
     held_events: usize,
@@ -42,6 +43,7 @@ impl PipelineBuilder {
             dead_letter: None,
             workers: 1,
             queue_events: QUEUE_EVENTS,
+            queue_bytes: QUEUE_BYTES,
             wait: WaitStrategy::default(),
             delivery: None,
             held_events: HELD_EVENTS,
@@ -77,9 +79,17 @@ impl PipelineBuilder {
     }
 
     /// About how many events wait for each worker at most; 65,536 by default, and at most. They wait in as many as 256 bundles,
-    /// each of which is full with 64 KiB, too.
+    /// each of which is full with 64 KiB, too: 16 MiB for each worker. What is larger than a bundle is bounded by
+    /// [`PipelineBuilder::queue_bytes`].
     pub fn queue_events(mut self, events: usize) -> Self {
         self.queue_events = events.max(1);
+        self
+    }
+
+    /// How many bytes wait for each worker, or are being delivered, of events larger than 64 KiB; 64 MiB by default. One that
+    /// is larger than all of that is taken alone.
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
         self
     }
 
@@ -136,7 +146,7 @@ impl PipelineBuilder {
         let bundles = self.queue_events.clamp(1, BUNDLES_MAX).max(BUNDLES_MIN);
         let events_max = self.queue_events.div_ceil(bundles).clamp(1, EVENTS_MAX);
         let pools = (0..self.workers)
-            .map(|_| Intake::new((0..bundles).map(|_| Bundle::new(events_max)), self.wait))
+            .map(|_| Intake::new((0..bundles).map(|_| Bundle::new(events_max)), self.queue_bytes, self.wait))
             .collect::<Vec<_>>();
         let (intakes, outlets): (Vec<_>, Vec<_>) = pools.into_iter().unzip();
         let table = HashRing::new(0..self.workers as u64);
@@ -299,6 +309,7 @@ impl fmt::Debug for PipelineBuilder {
             .field("sinks", &self.sinks.len())
             .field("workers", &self.workers)
             .field("queue_events", &self.queue_events)
+            .field("queue_bytes", &self.queue_bytes)
             .field("wait", &self.wait)
             .field("delivery", &self.delivery)
             .finish_non_exhaustive()
@@ -309,6 +320,7 @@ impl fmt::Debug for PipelineBuilder {
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 const QUEUE_EVENTS: usize = 1 << 16;
+const QUEUE_BYTES: usize = 64 << 20;
 const BUNDLES_MAX: usize = 256;
 /// One to fill while another is worked on.
 const BUNDLES_MIN: usize = 2;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Shared;
-use super::bundle::{Bundle, EVENT_BYTES_MAX};
+use super::bundle::{BYTES_MAX, Bundle, EVENT_BYTES_MAX};
 use super::error::{BatchRefused, Refused, SubmitError};
 use super::settle::{OnSettled, Settled};
 use super::sources::{Ledger, Origin};
@@ -101,17 +101,31 @@ impl End {
         check(event)?;
         let fingerprint = shared.dedup.fingerprint(event.id());
         let worker = shared.worker_of(fingerprint);
-        if event.source().is_none() {
-            let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, event, None, on_settled));
+        let feeder = &mut self.feeders[worker];
+        if event.source().is_none() && event.bytes() <= BYTES_MAX {
+            let fed = feeder.feed(waits, |bundle| bundle.push(fingerprint, event, None, on_settled));
             return fed.map_err(SubmitError::from);
         }
         let begun = self.begin(shared, event)?;
         let origin = origin(&begun);
-        let fed = self.feeders[worker].feed(waits, |bundle| bundle.push(fingerprint, event, origin, on_settled));
+        let put = |bundle: &mut Bundle| bundle.push(fingerprint, event, origin, on_settled);
+        let fed = self.feed_sized(worker, event.bytes(), waits, put);
         fed.map_err(|refusal| {
             not_taken(begun, refusal);
             refusal.into()
         })
+    }
+
+    /// Feeds one worker one event of so many bytes.
+    fn feed_sized(
+        &mut self,
+        worker: usize,
+        bytes: usize,
+        waits: bool,
+        put: impl FnMut(&mut Bundle) -> bool,
+    ) -> Result<(), Refusal> {
+        let feeder = &mut self.feeders[worker];
+        if bytes > BYTES_MAX { feeder.feed_large(bytes, waits, put) } else { feeder.feed(waits, put) }
     }
 
     pub(super) fn feed_batch(&mut self, shared: &Shared, events: &[Event<'_>]) -> Result<(), BatchRefused> {
@@ -153,16 +167,30 @@ impl End {
         refused: &mut Vec<(usize, SubmitError)>,
     ) {
         let mut next = 0;
-        let fed = self.feeders[worker].feed(true, |bundle| {
-            while let Some(&index) = mine.get(next) {
-                let origin = begun[index].as_ref().and_then(origin);
-                if !bundle.push(fingerprints[index], &events[index], origin, &mut None) {
-                    return false;
-                }
-                next += 1;
+        let mut feed = || {
+            while next < mine.len() {
+                let is_large = |index: &usize| events[*index].bytes() > BYTES_MAX;
+                // A large one is fed alone.
+                let end = match mine[next..].iter().position(is_large) {
+                    Some(0) => next + 1,
+                    Some(small) => next + small,
+                    None => mine.len(),
+                };
+                let bytes = if end == next + 1 { events[mine[next]].bytes() } else { 0 };
+                self.feed_sized(worker, bytes, true, |bundle| {
+                    while let Some(&index) = mine[..end].get(next) {
+                        let origin = begun[index].as_ref().and_then(origin);
+                        if !bundle.push(fingerprints[index], &events[index], origin, &mut None) {
+                            return false;
+                        }
+                        next += 1;
+                    }
+                    true
+                })?;
             }
-            true
-        });
+            Ok(())
+        };
+        let fed: Result<(), Refusal> = feed();
         if let Err(refusal) = fed {
             for &index in &mine[next..] {
                 not_taken(begun[index].take().flatten(), refusal);

@@ -24,6 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::bounded::Bounded;
+use super::large::Large;
 use super::parking::Parking;
 use super::tray::Tray;
 use super::wait::WaitStrategy;
@@ -51,6 +52,7 @@ pub(crate) struct Intake<T> {
     work: Parking,
     /// Producers sleep here.
     room: Parking,
+    large: Large,
 }
 
 /// A box of the pool.
@@ -61,12 +63,14 @@ pub(crate) struct Parcel<T> {
     feeder: usize,
     /// Which it is of that tray's.
     number: u64,
+    /// Bytes that come back with it.
+    large: usize,
 }
 
 impl<T> Parcel<T> {
     /// One that is of no pool.
     pub(crate) fn new(item: T) -> Self {
-        Self { item, feeder: 0, number: 0 }
+        Self { item, feeder: 0, number: 0, large: 0 }
     }
 }
 
@@ -82,8 +86,13 @@ pub(crate) enum Refusal {
 }
 
 impl<T> Intake<T> {
-    /// A pool of `items`, at least one, and its consuming end.
-    pub(crate) fn new(items: impl IntoIterator<Item = T>, wait: WaitStrategy) -> (Arc<Self>, Outlet<T>) {
+    /// A pool of `items`, at least one, and its consuming end. Of what is large at most `large_bytes_max` bytes are in it, or
+    /// one alone.
+    pub(crate) fn new(
+        items: impl IntoIterator<Item = T>,
+        large_bytes_max: usize,
+        wait: WaitStrategy,
+    ) -> (Arc<Self>, Outlet<T>) {
         let items: Vec<_> = items.into_iter().map(|item| Box::new(Parcel::new(item))).collect();
         let parcels = items.len();
         let (free, full) = (Bounded::new(parcels.max(1)), Bounded::new(parcels.max(1)));
@@ -100,6 +109,7 @@ impl<T> Intake<T> {
             wait,
             work: Parking::new(),
             room: Parking::new(),
+            large: Large::new(large_bytes_max),
         });
         let outlet = Outlet {
             intake: Arc::clone(&intake),
@@ -152,7 +162,7 @@ impl<T> Intake<T> {
 
     /// Ready when there is room, or when there will never be any.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
-        let has_room = || !self.free.is_empty() || self.refusal().is_some();
+        let has_room = || !self.free.is_empty() && self.large.has_room() || self.refusal().is_some();
         if has_room() {
             return Poll::Ready(());
         }
@@ -180,29 +190,55 @@ impl<T> Intake<T> {
         if self.work.anyone() {
             self.work.wake_all();
         }
+        for room in [&self.room, &self.large.room] {
+            if room.anyone() {
+                room.wake_all();
+            }
+        }
+    }
+
+    fn free_parcel(&self, waits: bool) -> Result<Box<Parcel<T>>, Refusal> {
+        match self.try_parcel() {
+            Some(result) => result,
+            None if waits => self.wait_for(&self.room, || self.try_parcel()),
+            None => Err(Refusal::Full),
+        }
+    }
+
+    /// Takes bytes for something large; they come back with its box.
+    fn take_large(&self, bytes: usize, waits: bool) -> Result<(), Refusal> {
+        let take = || match self.refusal() {
+            Some(refusal) => Some(Err(refusal)),
+            None => self.large.try_take(bytes).then_some(Ok(())),
+        };
+        match take() {
+            Some(result) => result,
+            None if waits => self.wait_for(&self.large.room, take),
+            None => Err(Refusal::Full),
+        }
+    }
+
+    fn give_back_large(&self, bytes: usize) {
+        self.large.give_back(bytes);
+        // A task may wait for that.
         if self.room.anyone() {
             self.room.wake_all();
         }
     }
 
-    fn free_parcel(&self, waits: bool) -> Result<Box<Parcel<T>>, Refusal> {
-        if let Some(result) = self.try_parcel() {
-            return result;
-        }
-        if !waits {
-            return Err(Refusal::Full);
-        }
+    /// Waits until `look` finds something.
+    fn wait_for<R>(&self, room: &Parking, look: impl Fn() -> Option<R>) -> R {
         loop {
-            if let Some(result) = self.wait.look(|| self.try_parcel()) {
+            if let Some(result) = self.wait.look(&look) {
                 return result;
             }
             if self.wait == WaitStrategy::Park {
-                let ticket = self.room.ticket();
-                if let Some(result) = self.try_parcel() {
-                    self.room.cancel(ticket);
+                let ticket = room.ticket();
+                if let Some(result) = look() {
+                    room.cancel(ticket);
                     return result;
                 }
-                self.room.wait(ticket);
+                room.wait(ticket);
             }
         }
     }
@@ -261,14 +297,31 @@ impl<T> Feeder<T> {
     /// one is opened; an empty one takes anything.
     ///
     /// Waits for room when `waits`.
-    pub(crate) fn feed(&mut self, waits: bool, mut put: impl FnMut(&mut T) -> bool) -> Result<(), Refusal> {
-        if let Some(refusal) = self.intake.refusal() {
-            return Err(refusal);
+    pub(crate) fn feed(&mut self, waits: bool, put: impl FnMut(&mut T) -> bool) -> Result<(), Refusal> {
+        match self.intake.refusal() {
+            Some(refusal) => Err(refusal),
+            None => self.feed_open(0, waits, put),
         }
+    }
+
+    /// [`Feeder::feed`] with one thing of so many bytes, which come back with its box.
+    pub(crate) fn feed_large(
+        &mut self,
+        bytes: usize,
+        waits: bool,
+        put: impl FnMut(&mut T) -> bool,
+    ) -> Result<(), Refusal> {
+        self.intake.take_large(bytes, waits)?;
+        self.feed_open(bytes, waits, put).inspect_err(|_| self.intake.give_back_large(bytes))
+    }
+
+    #[inline]
+    fn feed_open(&mut self, large: usize, waits: bool, mut put: impl FnMut(&mut T) -> bool) -> Result<(), Refusal> {
         let mut taken = self.tray.take();
         loop {
             if let Some(mut parcel) = taken.item.take() {
                 if put(&mut parcel.item) {
+                    parcel.large += large;
                     taken.item = Some(parcel);
                     break;
                 }
@@ -361,7 +414,10 @@ impl<T> Outlet<T> {
     }
 
     /// Puts an emptied box back into the pool.
-    pub(crate) fn give_back(&mut self, parcel: Box<Parcel<T>>) {
+    pub(crate) fn give_back(&mut self, mut parcel: Box<Parcel<T>>) {
+        if parcel.large > 0 {
+            self.intake.give_back_large(std::mem::take(&mut parcel.large));
+        }
         if self.intake.refusal().is_some() {
             self.collected.push(parcel);
         } else {

@@ -9,11 +9,12 @@ use super::{Intake, Outlet, Refusal, WaitStrategy};
 /// What is put in: the producer and its count.
 type Put = (u8, u8);
 
-/// Boxes that hold `EVENTS` each.
+/// Boxes that hold `EVENTS` each, and at most so many large bytes together.
 const EVENTS: usize = 2;
+const LARGE_MAX: usize = 10;
 
 fn pool(boxes: usize) -> (std::sync::Arc<Intake<Vec<Put>>>, Outlet<Vec<Put>>) {
-    Intake::new((0..boxes).map(|_| Vec::new()), WaitStrategy::Park)
+    Intake::new((0..boxes).map(|_| Vec::new()), LARGE_MAX, WaitStrategy::Park)
 }
 
 fn fits(items: &mut Vec<Put>, put: Put) -> bool {
@@ -146,5 +147,25 @@ fn loom_a_producer_and_a_consumer_wake_each_other() {
         let came = consume_all(&intake, outlet, 2);
         drop(producer.join().unwrap());
         assert_eq!(of(&came, 0), [0, 1]);
+    });
+}
+
+/// Of two large things there is room for one. Nothing else wakes who waits for that.
+#[test]
+fn loom_who_waits_for_bytes_is_woken_when_they_come_back() {
+    model(3, || {
+        let (intake, outlet) = pool(3);
+        let producers: Vec<_> = (0..2)
+            .map(|from| {
+                let mut feeder = intake.feeder();
+                thread::spawn(move || {
+                    feeder.feed_large(LARGE_MAX, true, |items| fits(items, (from, 0))).unwrap();
+                    feeder
+                })
+            })
+            .collect();
+        let came = consume_all(&intake, outlet, 2);
+        let feeders: Vec<_> = producers.into_iter().map(|producer| producer.join().unwrap()).collect();
+        assert_eq!((of(&came, 0), of(&came, 1), feeders.len()), (vec![0], vec![0], 2));
     });
 }

@@ -35,8 +35,17 @@ fn consume(mut outlet: Outlet<Vec<Put>>, mut see: impl FnMut(Put)) {
 #[test]
 fn many_producers_and_a_small_pool_lose_nothing_and_keep_order() {
     for wait in [WaitStrategy::Park, WaitStrategy::Yield, WaitStrategy::Spin] {
-        let (intake, outlet) = Intake::new((0..3).map(|_| Vec::new()), wait);
-        let (producers, each) = (4, if wait == WaitStrategy::Park { 20_000 } else { 2_000 });
+        let (intake, outlet) = Intake::new((0..3).map(|_| Vec::new()), 0, wait);
+        let (producers, each) = (
+            4,
+            if cfg!(miri) {
+                40
+            } else if wait == WaitStrategy::Park {
+                20_000
+            } else {
+                2_000
+            },
+        );
         let left = Arc::new(AtomicUsize::new(producers));
         let threads: Vec<_> = (0..producers)
             .map(|from| {
@@ -76,7 +85,7 @@ fn without_room_a_producer_is_told_so_and_a_task_is_woken_when_there_is_some() {
             self.0.fetch_add(1, Std::AcqRel);
         }
     }
-    let (intake, mut outlet) = Intake::new([Vec::<Put>::new()], WaitStrategy::Park);
+    let (intake, mut outlet) = Intake::new([Vec::<Put>::new()], 0, WaitStrategy::Park);
     let woken = Arc::new(Woken(AtomicUsize::new(0)));
     let waker = Arc::clone(&woken).into();
     let mut context = Context::from_waker(&waker);
@@ -95,7 +104,7 @@ fn without_room_a_producer_is_told_so_and_a_task_is_woken_when_there_is_some() {
 
 #[test]
 fn a_closed_intake_refuses_and_a_broken_one_says_so() {
-    let (intake, mut outlet) = Intake::new([Vec::<Put>::new()], WaitStrategy::Park);
+    let (intake, mut outlet) = Intake::new([Vec::<Put>::new()], 0, WaitStrategy::Park);
     let mut feeder = intake.feeder();
     feeder.feed(true, |items| fits(items, (1, 0))).unwrap();
     intake.close();
@@ -108,4 +117,34 @@ fn a_closed_intake_refuses_and_a_broken_one_says_so() {
     assert_eq!(parcels[0].item, [(1, 0)]);
     outlet.give_back(parcels.pop().unwrap());
     assert!(outlet.collect());
+}
+
+#[test]
+fn large_things_wait_for_bytes_and_one_alone_never_does() {
+    let (intake, mut outlet) = Intake::new((0..4).map(|_| Vec::<Put>::new()), 10, WaitStrategy::Park);
+    let mut feeder = intake.feeder();
+    let one = |items: &mut Vec<Put>| items.is_empty() && fits(items, (0, 0));
+    let ready = || intake.poll_room(&mut Context::from_waker(std::task::Waker::noop())).is_ready();
+    feeder.feed_large(6, false, one).unwrap();
+    feeder.feed_large(4, false, one).unwrap();
+    assert!(ready());
+    assert_eq!(feeder.feed_large(5, false, one), Err(Refusal::Full));
+    assert!(!ready(), "what was refused does not fit yet");
+    feeder.feed(false, one).unwrap();
+    let mut parcels = Vec::new();
+    outlet.gather(&mut parcels);
+    let mut give_back = |parcel: Box<Parcel<Vec<Put>>>| {
+        let mut parcel = parcel;
+        parcel.item.clear();
+        outlet.give_back(parcel);
+    };
+    assert_eq!(parcels.len(), 3);
+    give_back(parcels.remove(1));
+    assert!(!ready());
+    give_back(parcels.remove(0));
+    assert!(ready());
+    feeder.feed_large(usize::MAX, false, one).unwrap();
+    assert_eq!(feeder.feed_large(1, false, one), Err(Refusal::Full));
+    intake.close();
+    assert_eq!(feeder.feed_large(1, true, one), Err(Refusal::Closed));
 }

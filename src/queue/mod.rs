@@ -15,6 +15,7 @@
 mod bounded;
 mod handoff;
 mod intake;
+mod large;
 mod parking;
 mod ring;
 mod tray;
