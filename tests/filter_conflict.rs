@@ -4,11 +4,10 @@
 mod filter;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use filter::{Ran, dedupd, dir, filter, filter_counted, read, write};
+use filter::{Ran, dedupd, dir, files_in, filter, filter_counted, outputs_in, read, write};
 
 /// The first, its repeat, the same ID with another payload, that again, another ID, and the first again.
 const STREAM: [&str; 6] = [
@@ -33,13 +32,13 @@ impl Place {
 
     /// Filters `input` with a state, through a pipe, to files.
     fn run(&self, on_conflict: &str, more: &[&str], input: &str) -> Ran {
-        let [state, out, rejects, duplicates] = ["state", "out", "rejects", "duplicates"].map(|name| self.path(name));
-        let args = ["--on-conflict", on_conflict, "--state", &state, "--output", &out, "--rejects", &rejects];
-        filter_counted(&[&args[..], &["--duplicates", &duplicates, "--durability", "process"], more].concat(), input)
+        let files = files_in(self.0.path());
+        let files: Vec<_> = files.iter().map(String::as_str).collect();
+        filter_counted(&[&files[..], &["--durability", "process", "--on-conflict", on_conflict], more].concat(), input)
     }
 
     fn outputs(&self) -> [String; 3] {
-        ["out", "rejects", "duplicates"].map(|name| read(self.0.path().join(name)))
+        outputs_in(self.0.path()).map(|output| String::from_utf8(output).expect("UTF-8"))
     }
 }
 
@@ -312,23 +311,13 @@ fn files_with_conflicts_come_out_as_if_nobody_had_killed_it() {
             model.take(on_conflict, id, payload, &line);
             input += &line;
         }
-        let dir = dir();
-        let path = |name: &str| -> PathBuf { dir.path().join(name) };
-        write(path("in"), &input);
+        let place = Place(dir());
+        let input = write(place.path("in"), &input);
         let durability = ["process", "interval=2ms"][round % 2];
         let command = || {
             let mut command = dedupd(["-q", "--delivery", "exactly-once", "--durability", durability]);
-            command.args(["--on-conflict", on_conflict, "--conflict-ignore", "attempt"]);
-            for (flag, name) in [
-                ("--state", "state"),
-                ("--input", "in"),
-                ("--output", "out"),
-                ("--rejects", "rejects"),
-                ("--duplicates", "duplicates"),
-            ] {
-                command.arg(flag).arg(path(name));
-            }
-            command.stdout(Stdio::null());
+            command.args(["--on-conflict", on_conflict, "--conflict-ignore", "attempt", "--input", &input]);
+            command.args(files_in(place.0.path())).stdout(Stdio::null());
             command
         };
         for _ in 0..8 {
@@ -339,8 +328,7 @@ fn files_with_conflicts_come_out_as_if_nobody_had_killed_it() {
         }
         let ended = Ran::from(command().output().expect("it ends"));
         assert!(matches!(ended.code, Some(0 | 1)), "{}", ended.err);
-        let file = |name: &str| read(Path::new(&path(name)));
-        let outputs = [file("out"), file("rejects"), file("duplicates")];
-        assert!(outputs.each_ref() == [&model.out, &model.rejects, &model.duplicates], "{on_conflict}, {durability}");
+        let expected = [&model.out, &model.rejects, &model.duplicates];
+        assert!(place.outputs().each_ref() == expected, "{on_conflict}, {durability}");
     }
 }

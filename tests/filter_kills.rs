@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use filter::{dedupd, dir};
+use filter::{dedupd, dir, files_in, outputs_in};
 
 /// A small generator, so that a failure can be repeated.
 struct Random(u64);
@@ -69,17 +69,10 @@ impl Files {
     fn command(&self) -> Command {
         let mut command = dedupd(["-q", "--max-line", "1000", "--on-bad", "divert", "--delivery", "exactly-once"]);
         command.args(["--durability", self.level, "--threads", self.threads]);
-        for (flag, name) in [
-            ("--state", "state"),
-            ("--input", "in1"),
-            ("--input", "in2"),
-            ("--output", "out"),
-            ("--rejects", "rejects"),
-            ("--duplicates", "duplicates"),
-        ] {
-            command.arg(flag).arg(self.dir.join(name));
+        for input in ["in1", "in2"] {
+            command.arg("--input").arg(self.dir.join(input));
         }
-        command.stdout(Stdio::null());
+        command.args(files_in(&self.dir)).stdout(Stdio::null());
         command
     }
 
@@ -101,10 +94,6 @@ impl Files {
         let code = ended.status.code();
         assert!(matches!(code, Some(0 | 1)), "{code:?}: {}", String::from_utf8_lossy(&ended.stderr));
     }
-
-    fn outputs(&self) -> [Vec<u8>; 3] {
-        ["out", "rejects", "duplicates"].map(|name| std::fs::read(self.dir.join(name)).expect("an output"))
-    }
 }
 
 fn kill_files(level: &'static str, salt: u64) {
@@ -116,7 +105,7 @@ fn kill_files(level: &'static str, salt: u64) {
         let threads = ["1", "2", "4"][random.below(3) as usize];
         let whole = Files::new(&dir.path().join(format!("whole {round}")), &inputs, level, threads);
         whole.finish();
-        let expected = whole.outputs();
+        let expected = outputs_in(&whole.dir);
         let files = Files::new(&dir.path().join(format!("killed {round}")), &inputs, level, threads);
         // Some runs live long enough to commit, whatever the level; and a slow machine comes to an end, too.
         let enough = killed + kills().div_ceil(2);
@@ -125,7 +114,7 @@ fn kill_files(level: &'static str, salt: u64) {
             killed += 1;
         }
         files.finish();
-        assert!(files.outputs() == expected, "level {level}, round {round}: the outputs differ, {}", kept(dir));
+        assert!(outputs_in(&files.dir) == expected, "level {level}, round {round}: the outputs differ, {}", kept(dir));
         if killed >= kills() {
             return;
         }

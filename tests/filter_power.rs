@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::disk::Disk;
-use filter::{dedupd, dir, events, write};
+use filter::{dedupd, dir, events, files_in, outputs_in, write};
 
 fn cuts() -> u64 {
     std::env::var("DEDUPD_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(5)
@@ -20,18 +20,8 @@ fn cuts() -> u64 {
 fn command(input: &Path, root: &Path, durability: &str) -> Command {
     let mut command =
         dedupd(["-q", "--delivery", "exactly-once", "--durability", durability, "--on-bad", "divert", "--input"]);
-    command.arg(input);
-    for (flag, name) in
-        [("--state", "state"), ("--output", "out"), ("--rejects", "rejects"), ("--duplicates", "duplicates")]
-    {
-        command.arg(flag).arg(root.join(name));
-    }
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.arg(input).args(files_in(root)).stdout(Stdio::null()).stderr(Stdio::piped());
     command
-}
-
-fn outputs(root: &Path) -> [Vec<u8>; 3] {
-    ["out", "rejects", "duplicates"].map(|name| std::fs::read(root.join(name)).expect("an output"))
 }
 
 /// Runs with the power cut again and again, and at last to the end.
@@ -41,7 +31,7 @@ fn survive(kind: &str, durability: &str) {
         (0..300_000).map(|n| if n % 50 == 0 { "bad\n".to_owned() } else { events([n / 3 * 2 + n % 2]) }).collect();
     let input = PathBuf::from(write(dir.path().join("in"), lines));
     assert_eq!(command(&input, dir.path(), durability).output().expect("it ends").status.code(), Some(1));
-    let expected = outputs(dir.path());
+    let expected = outputs_in(dir.path());
     for round in 0..cuts().div_ceil(5) {
         let Some(disk) = Disk::new(kind) else { return };
         for cut in 0..5 {
@@ -63,7 +53,7 @@ fn survive(kind: &str, durability: &str) {
         let ended = command(&input, &disk.root(), durability).output().expect("it ends");
         let err = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert!(matches!(ended.status.code(), Some(0 | 1)), "{kind}, {durability}: {err}");
-        assert!(outputs(&disk.root()) == expected, "{kind}, {durability}: the outputs differ");
+        assert!(outputs_in(&disk.root()) == expected, "{kind}, {durability}: the outputs differ");
     }
 }
 

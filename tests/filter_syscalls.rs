@@ -8,7 +8,7 @@ mod filter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use filter::{dir, events, write};
+use filter::{dir, events, files_in, outputs_in, write};
 
 /// Whether strace can inject here; said once when it cannot.
 fn can_inject() -> bool {
@@ -35,22 +35,14 @@ impl Files {
     }
 
     fn args(&self) -> Vec<String> {
-        let path = |name: &str| self.dir.join(name).to_str().expect("UTF-8").to_owned();
         // Small batches, so that there are several commits; and no limit that is reached, as that depends on when.
         let mut args: Vec<String> =
             ["-q", "--threads", "1", "--max-ids", "500", "--on-bad", "divert", "--when-disk-full", "stop"]
                 .map(str::to_owned)
                 .into();
-        args.extend(["--durability".to_owned(), self.durability.to_owned()]);
-        for (flag, name) in [
-            ("--state", "state"),
-            ("--input", "in"),
-            ("--output", "out"),
-            ("--rejects", "rejects"),
-            ("--duplicates", "duplicates"),
-        ] {
-            args.extend([flag.to_owned(), path(name)]);
-        }
+        args.extend(["--durability", self.durability, "--input"].map(str::to_owned));
+        args.push(self.dir.join("in").to_str().expect("UTF-8").to_owned());
+        args.extend(files_in(&self.dir));
         args
     }
 
@@ -68,24 +60,20 @@ impl Files {
         let code = ended.status.code();
         assert!(matches!(code, Some(0 | 1)), "after {after}: {code:?}: {}", String::from_utf8_lossy(&ended.stderr));
     }
-
-    fn outputs(&self) -> [Vec<u8>; 3] {
-        ["out", "rejects", "duplicates"].map(|name| std::fs::read(self.dir.join(name)).expect("an output"))
-    }
 }
 
 /// Does `what` at the n-th call, for each n and each kind of call.
 fn sweep(dir: &Path, durability: &'static str, calls: &[&str], what: &str) {
     let whole = Files::new(dir.join(format!("whole {durability}")), durability);
     whole.finish("nothing");
-    let expected = whole.outputs();
+    let expected = outputs_in(&whole.dir);
     for call in calls {
         for n in 1..=CALLS_MAX {
             let inject = format!("{call}:{what}:when={n}");
             let files = Files::new(dir.join(&inject).join(durability), durability);
             let got_through = files.disturbed(&inject);
             files.finish(&inject);
-            assert!(files.outputs() == expected, "{durability}, {inject}: the outputs differ");
+            assert!(outputs_in(&files.dir) == expected, "{durability}, {inject}: the outputs differ");
             std::fs::remove_dir_all(&files.dir).expect("removed");
             if got_through && n > 1 {
                 break;

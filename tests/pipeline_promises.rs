@@ -19,7 +19,7 @@ fn sink(
 }
 
 fn until(mut what: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + LONG;
     while Instant::now() < end {
         if what() {
             return true;
@@ -29,12 +29,15 @@ fn until(mut what: impl FnMut() -> bool) -> bool {
     false
 }
 
-/// Runs `act` on a thread; none when it takes too long.
-fn within<R: Send + 'static>(limit: Duration, act: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+/// Runs `act` on a thread; none when it hangs.
+fn unless_it_hangs<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> Option<R> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(act()));
-    receiver.recv_timeout(limit).ok()
+    receiver.recv_timeout(LONG).ok()
 }
+
+/// Nothing here takes so long, on the slowest machine.
+const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_shutdown_with_the_longest_deadline_does_not_panic() {
@@ -147,7 +150,7 @@ fn a_lane_that_dies_does_not_hang_the_drain() {
     let bad = sink(|batch| Err(SinkError::rest(0..batch.len(), FailureClass::Transient).because(Bomb)));
     let pipeline = Pipeline::builder(set()).sink(bad).sink(sink(|_| Ok(()))).start().unwrap();
     pipeline.submit(Event::new("a", "")).unwrap();
-    let drained = within(Duration::from_secs(3), move || pipeline.drain().is_err());
+    let drained = unless_it_hangs(move || pipeline.drain().is_err());
     assert_eq!(drained, Some(true), "the drain hangs");
 }
 
@@ -277,15 +280,9 @@ fn what_a_worker_judged_when_it_panicked_comes_back() {
     let pipeline = Pipeline::builder(dedup).sink(sink(|_| Ok(()))).start().unwrap();
     lit.store(true, Ordering::Relaxed);
     pipeline.submit(Event::new("a", "")).unwrap();
-    let start = Instant::now();
     let error = pipeline.drain().unwrap_err();
-    let took = start.elapsed();
-    assert!(
-        error.unfinished.len() == 1 && took < Duration::from_secs(2),
-        "{} came back, {took:?}, {:?}",
-        error.unfinished.len(),
-        error.failures
-    );
+    assert_eq!(error.unfinished.len(), 1, "{:?}", error.failures);
+    assert!(error.failures.iter().any(|failure| failure.contains("on purpose")), "{:?}", error.failures);
 }
 
 #[test]

@@ -80,6 +80,14 @@ impl Batch {
     }
 }
 
+/// Where the events of `bundles` stand, in order.
+pub(super) fn places(bundles: &[Single]) -> impl Iterator<Item = Place> {
+    (0..).zip(bundles).flat_map(|(bundle, single)| {
+        let events = 0..single.item.len() as u32;
+        events.map(move |event| Place { bundle, event })
+    })
+}
+
 /// A bundle; mostly said of one event that stands alone. Boxed as it moves between pool, worker and desk.
 pub(super) type Single = Box<Parcel<Bundle>>;
 

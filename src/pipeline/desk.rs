@@ -19,18 +19,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::batch::{Batch, Failures, Place, Single};
+use super::batch::{Batch, Failures, Single};
 use super::books::PipelineStats;
 use super::channel::{Sender, TrySendError};
 use super::commit::{CommitAt, Out, Recorder};
-use super::conflict::Conflicting;
 use super::delivery::Delivery;
 use super::flight::{Failure, Flight};
 use super::held::{Attached, Delayed};
 use super::lane::{Job, Lanes};
 use super::settle::{Settled, Tellings, Untold};
+use super::sorted::Sorted;
 use crate::dedup::Error;
-use crate::event::{Fingerprint, OwnedEvent, ReserveVerdict, Unjudged};
+use crate::event::{Fingerprint, OwnedEvent, Unjudged};
 
 /// Why a worker ends before its time.
 #[derive(Debug)]
@@ -193,78 +193,17 @@ impl Desk {
         let Ok(mut reserved) = reserved else {
             return Err(self.give_up_unjudged(&batch));
         };
-        let (mut unmarked, mut repeats, mut tellings) = (Vec::new(), Vec::new(), Tellings::default());
-        let (mut conflicts, mut waiting, mut buried, mut conflict) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        let mut verdicts = reserved.verdicts().iter();
-        let (mut read, mut duplicate, mut late, mut refused, mut is_lost) = (0, 0, 0, 0, false);
-        let on_conflict = self.shared.dedup.on_conflict();
-        let conflicting = |in_flight| Conflicting::of(on_conflict, in_flight);
-        let Batch { bundles, picks, .. } = &mut batch;
-        if is_plain(bundles, reserved.verdicts()) {
-            pick_first_seen(bundles, reserved.verdicts(), picks);
-            read = reserved.verdicts().len() as u64;
-            duplicate = read - picks.len() as u64;
-            verdicts = [].iter();
-        }
-        for (number, bundle) in (0..).zip(bundles) {
-            let bundle = &mut bundle.item;
-            let has_tickets = bundle.has_tickets();
-            for (event, verdict) in (0..bundle.len() as u32).zip(&mut verdicts) {
-                let place = Place { bundle: number, event };
-                read += 1;
-                match verdict {
-                    ReserveVerdict::FirstSeen => picks.push(place),
-                    ReserveVerdict::Duplicate => {
-                        duplicate += 1;
-                        if has_tickets {
-                            let event = event as usize;
-                            tellings.add(bundle.origin(event), bundle.take_callback(event), Settled::Duplicate);
-                        }
-                    }
-                    ReserveVerdict::InFlight => repeats.push(place),
-                    ReserveVerdict::Conflict { in_flight } => match conflicting(*in_flight) {
-                        Conflicting::Waits => {
-                            repeats.push(place);
-                            waiting.push(place);
-                        }
-                        Conflicting::Deliver => {
-                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
-                            conflicts.push(picks.len() as u32);
-                            unmarked.push(picks.len() as u32);
-                            picks.push(place);
-                        }
-                        Conflicting::Bury => {
-                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
-                            buried.push(place);
-                        }
-                        Conflicting::Drop => {
-                            (duplicate, conflict) = (duplicate + 1, conflict + 1);
-                            let event = event as usize;
-                            tellings.add(bundle.origin(event), bundle.take_callback(event), Settled::Duplicate);
-                        }
-                    },
-                    ReserveVerdict::Unjudged(why) => {
-                        unmarked.push(picks.len() as u32);
-                        picks.push(place);
-                        late += u64::from(*why == Unjudged::Late);
-                        refused += u64::from(*why == Unjudged::Full);
-                        is_lost |= !matches!(why, Unjudged::Late | Unjudged::Full);
-                    }
-                }
-            }
-        }
-        if is_lost {
+        let Some(sorted) = Sorted::all(&batch.bundles, reserved.verdicts(), self.shared.dedup.on_conflict()) else {
             return Err(self.give_up_unjudged(&batch));
-        }
-        let firsts = (picks.len() - unmarked.len()) as u64;
-        let books = &mut self.books;
-        (books.read, books.duplicate) = (books.read + read, books.duplicate + duplicate);
-        (books.first_seen, books.in_flight) = (books.first_seen + firsts, books.in_flight + firsts);
-        (books.late, books.refused) = (books.late + late, books.refused + refused);
-        books.conflicts += conflict;
-        books.attached += repeats.len() as u64;
-        self.release_digests(&mut reserved, &batch, &waiting);
-        self.bury(&mut reserved, &mut batch, &buried);
+        };
+        self.books.read += reserved.verdicts().len() as u64;
+        self.books.add(&sorted.books);
+        let mut tellings = Tellings::default();
+        tellings.add_duplicates(&mut batch, &sorted.duplicates);
+        self.release_digests(&mut reserved, &batch, &sorted.waiting);
+        self.bury(&mut reserved, &mut batch, &sorted.buried);
+        let Sorted { picks, unmarked, conflicts, repeats, .. } = sorted;
+        let batch = Batch { picks, ..batch };
         self.launch_judged(Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked, conflicts) })
     }
 
@@ -465,26 +404,6 @@ impl Desk {
             Ok(()) => Stop::Log(Error::Unjudged(Unjudged::LogFailed)),
         }
     }
-}
-
-/// Whether there are only first-seen events and duplicates, and nobody to be told.
-fn is_plain(bundles: &[Single], verdicts: &[ReserveVerdict]) -> bool {
-    let others =
-        verdicts.iter().filter(|verdict| !matches!(verdict, ReserveVerdict::FirstSeen | ReserveVerdict::Duplicate));
-    others.count() == 0 && !bundles.iter().any(|bundle| bundle.item.has_tickets())
-}
-
-/// Picks the first-seen events, without a branch for each: which ones they are cannot be predicted.
-fn pick_first_seen(bundles: &[Single], verdicts: &[ReserveVerdict], picks: &mut Vec<Place>) {
-    picks.resize(verdicts.len(), Place { bundle: 0, event: 0 });
-    let (mut count, mut verdicts) = (0, verdicts.iter());
-    for (bundle, number) in bundles.iter().zip(0..) {
-        for (event, verdict) in (0..bundle.item.len() as u32).zip(&mut verdicts) {
-            picks[count] = Place { bundle: number, event };
-            count += usize::from(*verdict == ReserveVerdict::FirstSeen);
-        }
-    }
-    picks.truncate(count);
 }
 
 /// A sink's bit.

@@ -35,6 +35,7 @@ mod ready;
 mod repeats;
 mod salvage;
 mod settle;
+mod sorted;
 mod sources;
 mod worker;
 
@@ -45,7 +46,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::batch::{Batch, Place, Single};
+use self::batch::{Batch, Place, Single, places};
 use self::books::Latencies;
 use self::bundle::Bundle;
 use self::channel::SegQueue;
@@ -409,10 +410,7 @@ impl Shared {
         if !self.dedup.is_in_event_time() && !self.compares_payloads() {
             return self.dedup.reserve_fingerprints(&fingerprints);
         }
-        let places = (0..).zip(bundles).flat_map(|(number, bundle)| {
-            (0..bundle.item.len() as u32).map(move |event| Place { bundle: number, event })
-        });
-        self.reserve_with_care(bundles, &places.collect::<Vec<_>>(), fingerprints)
+        self.reserve_with_care(bundles, &places(bundles).collect::<Vec<_>>(), fingerprints)
     }
 
     /// Reserves the IDs of the events at these places.

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use super::batch::{Batch, Place};
-use super::conflict::Conflicting;
 use super::desk::{Desk, Stop};
 use super::flight::Flight;
 use super::settle::{Settled, Tellings};
+use super::sorted::Sorted;
+use crate::dedup::Reservation;
 use crate::event::{Fingerprint, ReserveVerdict, Unjudged};
 
 impl Desk {
@@ -22,92 +23,40 @@ impl Desk {
         if repeats.is_empty() {
             return Ok(());
         }
-        let mut reserved = match self.shared.reserve_at(batch, repeats) {
-            Ok(reserved) => reserved,
-            Err(_) => {
-                self.keep(batch, repeats);
-                return Err(self.log_failed());
-            }
+        let Ok(mut reserved) = self.shared.reserve_at(batch, repeats) else {
+            return Err(self.keep(batch, repeats));
         };
-        let is_lost = |verdict: &ReserveVerdict| matches!(verdict, ReserveVerdict::Unjudged(why) if !matches!(why, Unjudged::Late | Unjudged::Full));
-        if reserved.verdicts().iter().any(is_lost) {
-            self.keep(batch, repeats);
-            return Err(self.log_failed());
+        let verdicts = self.verdicts_on_repeats(batch, repeats, &reserved);
+        let Some(sorted) = Sorted::of(repeats.iter().copied(), &verdicts, self.shared.dedup.on_conflict()) else {
+            return Err(self.keep(batch, repeats));
+        };
+        self.books.attached -= repeats.len() as u64;
+        self.books.add(&sorted.books);
+        self.release_digests(&mut reserved, batch, &sorted.waiting);
+        self.bury(&mut reserved, batch, &sorted.buried);
+        self.attach(batch, &sorted.repeats, keep_first);
+        tellings.add_duplicates(batch, &sorted.duplicates);
+        if !self.shared.compares_payloads() {
+            sorted.duplicates.iter().for_each(|place| self.end_attached(batch.fingerprint_at(*place), tellings));
         }
-        let (mut singles, mut unmarked, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut waiting, mut buried) = (Vec::new(), Vec::new());
-        let mut own_pending: Option<HashSet<Fingerprint>> = None;
-        let on_conflict = self.shared.dedup.on_conflict();
-        let verdicts = repeats.iter().zip(reserved.verdicts());
-        let waits = |verdict: &ReserveVerdict| matches!(verdict, ReserveVerdict::Conflict { in_flight: true });
-        waiting.extend(verdicts.clone().filter(|(_, verdict)| waits(verdict)).map(|(place, _)| *place));
-        let digests_of_waiting: Vec<_> = waiting.iter().map(|place| self.digest_at(batch, *place)).collect();
-        for (place, verdict) in verdicts {
-            let id = batch.fingerprint_at(*place);
-            match verdict {
-                ReserveVerdict::Conflict { in_flight } => {
-                    let act = Conflicting::of(on_conflict, *in_flight);
-                    if matches!(act, Conflicting::Waits) {
-                        self.attached.attach(id, batch.single(*place), keep_first);
-                        continue;
-                    }
-                    (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
-                    self.books.conflicts += 1;
-                    match act {
-                        Conflicting::Deliver => {
-                            conflicts.push(singles.len() as u32);
-                            unmarked.push(singles.len() as u32);
-                            singles.push(batch.single(*place));
-                        }
-                        Conflicting::Bury => buried.push(*place),
-                        _ => {
-                            let (origin, callback) = batch.ticket(*place);
-                            tellings.add(origin, callback, Settled::Duplicate);
-                        }
-                    }
-                    continue;
-                }
-                ReserveVerdict::Duplicate => {
-                    let (origin, callback) = batch.ticket(*place);
-                    tellings.add(origin, callback, Settled::Duplicate);
-                    (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
-                    if !self.shared.compares_payloads() {
-                        self.end_attached(id, tellings);
-                    }
-                    continue;
-                }
-                ReserveVerdict::InFlight => {
-                    self.attached.attach(id, batch.single(*place), keep_first);
-                    continue;
-                }
-                ReserveVerdict::FirstSeen => {
-                    self.books.first_seen += 1;
-                    self.books.in_flight += 1;
-                }
-                // Its own time has passed; what it repeats is not settled yet.
-                ReserveVerdict::Unjudged(Unjudged::Late)
-                    if own_pending.get_or_insert_with(|| self.pending()).contains(&id) =>
-                {
-                    self.attached.attach(id, batch.single(*place), keep_first);
-                    continue;
-                }
-                ReserveVerdict::Unjudged(why) => {
-                    unmarked.push(singles.len() as u32);
-                    self.books.late += u64::from(*why == Unjudged::Late);
-                    self.books.refused += u64::from(*why == Unjudged::Full);
-                }
-            }
-            self.books.attached -= 1;
-            singles.push(batch.single(*place));
-        }
-        if !digests_of_waiting.is_empty() {
-            drop(reserved.split(|id| digests_of_waiting.contains(&id)));
-        }
-        self.bury(&mut reserved, batch, &buried);
-        if !singles.is_empty() {
-            self.launch_judged(Flight::judged(Batch::of(singles), reserved, unmarked, conflicts))?;
+        if !sorted.picks.is_empty() {
+            let singles = Batch::of(sorted.picks.iter().map(|place| batch.single(*place)).collect());
+            self.launch_judged(Flight::judged(singles, reserved, sorted.unmarked, sorted.conflicts))?;
         }
         Ok(())
+    }
+
+    /// The verdicts on these repeats. One whose own time has passed meanwhile waits on while what it repeats is not settled.
+    fn verdicts_on_repeats(&self, batch: &Batch, repeats: &[Place], reserved: &Reservation) -> Vec<ReserveVerdict> {
+        let mut verdicts = reserved.verdicts().to_vec();
+        let late = ReserveVerdict::Unjudged(Unjudged::Late);
+        if verdicts.contains(&late) {
+            let pending = self.pending();
+            let lates = repeats.iter().zip(&mut verdicts).filter(|(_, verdict)| **verdict == late);
+            let waiting = lates.filter(|(place, _)| pending.contains(&batch.fingerprint_at(**place)));
+            waiting.for_each(|(_, verdict)| *verdict = ReserveVerdict::InFlight);
+        }
+        verdicts
     }
 
     /// Asks about the oldest repeat of each ID: who reserved it may not be of this pipeline.
@@ -134,11 +83,10 @@ impl Desk {
             return;
         }
         let ids: HashSet<_> = ids.iter().copied().collect();
-        for place in repeats.extract_if(.., |place| ids.contains(&batch.fingerprint_at(*place))).collect::<Vec<_>>() {
-            let (origin, callback) = batch.ticket(place);
-            tellings.add(origin, callback, Settled::Duplicate);
-            (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
-        }
+        let ended = repeats.extract_if(.., |place| ids.contains(&batch.fingerprint_at(*place))).collect::<Vec<_>>();
+        let count = ended.len() as u64;
+        (self.books.attached, self.books.duplicate) = (self.books.attached - count, self.books.duplicate + count);
+        tellings.add_duplicates(batch, &ended);
     }
 
     /// What these ids stand for is settled: their repeats are duplicates, or conflicts.
@@ -160,10 +108,15 @@ impl Desk {
         }
     }
 
-    /// Has repeats that cannot be asked about wait.
-    fn keep(&mut self, batch: &mut Batch, repeats: &[Place]) {
+    /// Has repeats wait that cannot be asked about, and says why that is so.
+    fn keep(&mut self, batch: &mut Batch, repeats: &[Place]) -> Stop {
+        self.attach(batch, repeats, false);
+        self.log_failed()
+    }
+
+    fn attach(&mut self, batch: &mut Batch, repeats: &[Place], is_first: bool) {
         for place in repeats {
-            self.attached.attach(batch.fingerprint_at(*place), batch.single(*place), false);
+            self.attached.attach(batch.fingerprint_at(*place), batch.single(*place), is_first);
         }
     }
 }

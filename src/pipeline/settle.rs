@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::batch::message;
+use super::batch::{Batch, Place, message};
 use super::sources::{Ledger, Origin};
 use crate::dedup::Position;
 
@@ -34,6 +34,14 @@ impl Tellings {
     pub(super) fn add(&mut self, origin: Option<Origin>, callback: Option<OnSettled>, settled: Settled) {
         self.origins.extend(origin);
         self.callbacks.extend(callback.map(|callback| (callback, settled)));
+    }
+
+    /// The events at these places are duplicates.
+    pub(super) fn add_duplicates(&mut self, batch: &mut Batch, places: &[Place]) {
+        for place in places {
+            let (origin, callback) = batch.ticket(*place);
+            self.add(origin, callback, Settled::Duplicate);
+        }
     }
 
     /// Where all of them come from.

@@ -231,9 +231,7 @@ impl Entries {
             self.is_disordered = false;
         }
     }
-}
 
-impl Entries {
     fn advance_committed(&mut self) {
         while let Some(entry) = self.open.get((self.uncommitted - self.first) as usize)
             && entry.is_committed

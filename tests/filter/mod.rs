@@ -180,6 +180,18 @@ pub fn read(path: impl AsRef<Path>) -> String {
     String::from_utf8(std::fs::read(path).expect("a file")).expect("UTF-8")
 }
 
+/// Flags that put the state and all outputs into `dir`.
+pub fn files_in(dir: &Path) -> Vec<String> {
+    let files = [("--state", "state"), ("--output", "out"), ("--rejects", "rejects"), ("--duplicates", "duplicates")];
+    let path = |name| dir.join(name).to_str().expect("UTF-8").to_owned();
+    files.into_iter().flat_map(|(flag, name)| [flag.to_owned(), path(name)]).collect()
+}
+
+/// What is in the outputs that [`files_in`] puts into `dir`: lines, rejects, duplicates.
+pub fn outputs_in(dir: &Path) -> [Vec<u8>; 3] {
+    ["out", "rejects", "duplicates"].map(|name| std::fs::read(dir.join(name)).expect("an output"))
+}
+
 /// Lines with these IDs.
 pub fn events<I: std::fmt::Display>(ids: impl IntoIterator<Item = I>) -> String {
     ids.into_iter().map(|id| format!("{{\"id\":\"{id}\"}}\n")).collect()

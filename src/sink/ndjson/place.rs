@@ -1,11 +1,12 @@
 //! How far a regular file was written, as a state keeps it, and what a kept position makes of the file that is there.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+
+use crate::sink::FileIdentity;
 
 /// How far the file was written.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub(super) struct Place {
     pub path: PathBuf,
     /// For reading, which the descriptor that is written to does not allow.
     reader: File,
-    identity: Identity,
+    identity: FileIdentity,
     /// The end of what was written.
     pub length: u64,
     /// Half a line is out that could not be cut off.
@@ -21,19 +22,9 @@ pub(super) struct Place {
     pub appends_to_existing: bool,
 }
 
-/// A file, as long as it exists. The number of an inode is given to another file once the first is gone, and that of a
-/// device may change when a machine starts again; the time of birth does neither, where a file system keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    /// In nanoseconds since 1970.
-    born: Option<u64>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Position {
-    identity: Identity,
+    identity: FileIdentity,
     length: u64,
     /// Of the last bytes before `length`.
     crc: u32,
@@ -43,9 +34,9 @@ impl Place {
     /// At the end of `target`, which was opened as `path`; none when it cannot be read.
     pub fn at_end(target: &File, path: PathBuf) -> io::Result<Option<Self>> {
         let about = target.metadata()?;
-        let identity = Identity::of(&about);
+        let identity = FileIdentity::of(&about);
         let reader =
-            File::open(&path).ok().filter(|file| file.metadata().is_ok_and(|read| identity == Identity::of(&read)));
+            File::open(&path).ok().filter(|file| file.metadata().is_ok_and(|read| identity == FileIdentity::of(&read)));
         Ok(reader.map(|reader| {
             let length = about.len();
             Self { path, reader, identity, length, has_half_line: false, appends_to_existing: false }
@@ -142,43 +133,20 @@ impl Place {
     }
 }
 
-impl Identity {
-    fn of(about: &Metadata) -> Self {
-        let born = about.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
-        let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok());
-        Self { device: about.dev(), inode: about.ino(), born }
-    }
-
-    /// Whether both are one file.
-    fn is(&self, other: &Self) -> bool {
-        let same = match (self.born, other.born) {
-            (Some(born), Some(other)) => born == other,
-            _ => self.device == other.device,
-        };
-        same && self.inode == other.inode
-    }
-}
-
 impl Position {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let fields = std::str::from_utf8(bytes).ok()?.strip_prefix(VERSION)?;
         let text = |name| fields.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-        let number = |name| text(name)?.parse().ok();
-        let identity = Identity { inode: number("inode")?, device: number("device")?, born: number("born") };
         let crc = u32::from_str_radix(text("crc32c")?, 16).ok()?;
-        Some(Self { identity, length: number("length")?, crc })
+        Some(Self { identity: FileIdentity::parse(fields)?, length: text("length")?.parse().ok()?, crc })
     }
 }
 
 /// As a state keeps it.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { identity: Identity { inode, device, born }, length, crc } = self;
-        write!(f, "{VERSION}inode={inode} device={device}")?;
-        if let Some(born) = born {
-            write!(f, " born={born}")?;
-        }
-        write!(f, " length={length} crc32c={crc:08x}")
+        let Self { identity, length, crc } = self;
+        write!(f, "{VERSION}{identity} length={length} crc32c={crc:08x}")
     }
 }
 
@@ -199,11 +167,12 @@ const TAIL_BYTES: usize = 4 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
 
     #[test]
     fn positions_come_back_as_they_were() {
-        let born = Identity { device: 1, inode: 2, born: Some(3) };
-        for identity in [born, Identity { born: None, ..born }] {
+        let born = FileIdentity { device: 1, inode: 2, born: Some(Timestamp::from_nanos(3)) };
+        for identity in [born, FileIdentity { born: None, ..born }] {
             for (length, crc) in [(0, 0), (u64::MAX, u32::MAX)] {
                 let position = Position { identity, length, crc };
                 assert_eq!(Position::parse(position.to_string().as_bytes()), Some(position));
@@ -214,13 +183,5 @@ mod tests {
         for bytes in [&b""[..], b"v2 inode=2 device=1 length=4 crc32c=0", b"v1 inode=2", b"v1 \xFF"] {
             assert_eq!(Position::parse(bytes), None);
         }
-    }
-
-    #[test]
-    fn the_device_counts_where_no_birth_is_known() {
-        let file = Identity { device: 1, inode: 2, born: None };
-        assert!(file.is(&file) && !file.is(&Identity { device: 9, ..file }));
-        let born = Identity { born: Some(3), ..file };
-        assert!(born.is(&Identity { device: 9, ..born }) && !born.is(&Identity { born: Some(4), ..born }));
     }
 }

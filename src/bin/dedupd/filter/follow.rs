@@ -12,13 +12,14 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::identity::Identity;
+use dedupd::sink::FileIdentity;
+
 use super::position::{SOURCE_TAIL_BYTES, Tail};
 
 /// A regular file that is read on past its end.
 #[derive(Debug)]
 pub struct Followed {
-    identity: Identity,
+    identity: FileIdentity,
     /// None for standard input, which cannot be replaced.
     path: Option<PathBuf>,
     /// Bytes up to here were read.
@@ -66,7 +67,7 @@ impl Followed {
         let about = file.metadata()?;
         // It is shorter when it was truncated just now, which the first look tells.
         let tail = Tail::read(SOURCE_TAIL_BYTES, file, read.min(about.len()))?;
-        let (identity, path, modified) = (Identity::of(&about), path.map(Path::to_owned), about.modified().ok());
+        let (identity, path, modified) = (FileIdentity::of(&about), path.map(Path::to_owned), about.modified().ok());
         Ok(Self { identity, path, read, tail, modified, successor: None, has_paused: true, is_anew: false })
     }
 
@@ -135,7 +136,8 @@ impl Followed {
     }
 
     fn look_for_successor(&self) -> io::Result<Option<Successor>> {
-        let is_other = |there: &Metadata| there.is_file() && there.len() > 0 && !self.identity.is(&Identity::of(there));
+        let is_other =
+            |there: &Metadata| there.is_file() && there.len() > 0 && !self.identity.is(&FileIdentity::of(there));
         let Some(path) = &self.path else { return Ok(None) };
         if !fs::metadata(path).is_ok_and(|there| is_other(&there)) {
             return Ok(None);

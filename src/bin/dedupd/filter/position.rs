@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::identity::Identity;
+use dedupd::sink::FileIdentity;
 
 /// How far an input was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct SourcePosition {
 /// How far an output was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkPosition {
-    pub identity: Identity,
+    pub identity: FileIdentity,
     pub offset: u64,
     pub crc: u32,
     /// What follows is written from inputs that are read again from their positions.
@@ -41,9 +41,9 @@ pub struct SinkPosition {
 }
 
 impl SourcePosition {
-    pub fn name(identity: &Identity) -> Vec<u8> {
+    pub fn name(identity: &FileIdentity) -> Vec<u8> {
         match identity.born {
-            Some(born) => format!("{FILE}inode={} born={born}", identity.inode),
+            Some(born) => format!("{FILE}inode={} born={}", identity.inode, born.as_nanos()),
             None => format!("{FILE}inode={} device={}", identity.inode, identity.device),
         }
         .into_bytes()
@@ -71,16 +71,14 @@ impl SinkPosition {
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { identity: Identity { inode, device, born }, offset, crc, resumes } = self;
-        let born = born.map_or_else(String::new, |born| format!(" born={born}"));
+        let Self { identity, offset, crc, resumes } = self;
         let resumes = if *resumes { "yes" } else { "no" };
-        format!("inode={inode} device={device}{born} offset={offset} crc32c={crc:08x} resumes={resumes}").into_bytes()
+        format!("{identity} offset={offset} crc32c={crc:08x} resumes={resumes}").into_bytes()
     }
 
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let fields = Fields(std::str::from_utf8(bytes).ok()?);
-        let identity =
-            Identity { inode: fields.number("inode")?, device: fields.number("device")?, born: fields.number("born") };
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (identity, fields) = (FileIdentity::parse(text)?, Fields(text));
         let resumes = fields.text("resumes")? == "yes";
         Some(Self { identity, offset: fields.number("offset")?, crc: fields.crc()?, resumes })
     }
@@ -161,8 +159,8 @@ mod tests {
 
     #[test]
     fn positions_come_back_as_they_were() {
-        let born = Identity { device: 1, inode: 2, born: Some(3) };
-        for identity in [born, Identity { born: None, ..born }] {
+        for identity in ["inode=2 device=1 born=3", "inode=2 device=1"] {
+            let identity = FileIdentity::parse(identity).expect("an identity");
             let path = PathBuf::from(OsStr::from_bytes(b"/a path=b/\xFF"));
             let source = SourcePosition { offset: 10, lines: 2, crc: 0xAB, path };
             assert_eq!(SourcePosition::parse(&SourcePosition::name(&identity), &source.to_bytes()), Some(source));
@@ -173,6 +171,20 @@ mod tests {
         }
         assert_eq!(SourcePosition::parse(b"topic 7", b"offset=1 lines=1 crc32c=0 path=/x"), None);
         assert_eq!(SinkPosition::parse(b"inode=1"), None);
+    }
+
+    #[test]
+    fn positions_are_a_disk_format() {
+        let source = SourcePosition { offset: 10, lines: 2, crc: 0xAB, path: PathBuf::from("/in") };
+        assert_eq!(source.to_bytes(), b"offset=10 lines=2 crc32c=000000ab path=/in");
+        for (text, name) in
+            [("inode=2 device=1 born=3", "file inode=2 born=3"), ("inode=2 device=1", "file inode=2 device=1")]
+        {
+            let identity = FileIdentity::parse(text).expect("an identity");
+            assert_eq!(SourcePosition::name(&identity), name.as_bytes());
+            let sink = SinkPosition { identity, offset: 11, crc: 5, resumes: true };
+            assert_eq!(sink.to_bytes(), format!("{text} offset=11 crc32c=00000005 resumes=yes").as_bytes());
+        }
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use dedupd::Progress;
+use dedupd::sink::FileIdentity;
 
-use super::identity::{Identity, sibling};
 use super::output::absolute;
 use super::position::{SOURCE_TAIL_BYTES, SourcePosition, Tail};
+use super::sibling::sibling;
 use crate::config::Input;
 use crate::exit::{Exit, Failure, cause};
 use crate::log::Log;
@@ -77,7 +78,7 @@ impl Sources {
             Failure::new(Exit::NoInput, "input", format!("{}: {}", path.display(), cause(&error)))
         };
         let about = file.metadata().map_err(failed)?;
-        let name = SourcePosition::name(&Identity::of(&about));
+        let name = SourcePosition::name(&FileIdentity::of(&about));
         let tail = Tail::new(SOURCE_TAIL_BYTES);
         let path_told = absolute(path).unwrap_or_else(|| path.to_owned());
         let new = Source { name, path: path_told, start: 0, lines: 0, tail, was_truncated: false };
@@ -117,7 +118,7 @@ impl Sources {
     /// The file that was read as `path` when reading stopped, has got another name in its directory since, and was not
     /// read to its end.
     fn unfinished(&self, path: &Path) -> Option<PathBuf> {
-        let here = |about: &fs::Metadata| self.recorded.get(&SourcePosition::name(&Identity::of(about)));
+        let here = |about: &fs::Metadata| self.recorded.get(&SourcePosition::name(&FileIdentity::of(about)));
         let name = absolute(path)?;
         let is_ours = |position: &SourcePosition| position.path == name;
         if !self.recorded.values().any(is_ours) || fs::metadata(path).is_ok_and(|about| here(&about).is_some()) {

@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use dedupd::Progress;
+use dedupd::sink::FileIdentity;
 
-use super::identity::{Identity, sibling};
 use super::output::{Output, absolute, cannot_create};
 use super::position::{SINK_TAIL_BYTES, SinkPosition, Tail};
 use super::room::Room;
+use super::sibling::sibling;
 use crate::exit::{Exit, Failure};
 
 /// The position of an output that is being written.
@@ -18,7 +19,7 @@ use crate::exit::{Exit, Failure};
 pub struct Track {
     /// Of its position.
     name: Vec<u8>,
-    identity: Identity,
+    identity: FileIdentity,
     offset: u64,
     tail: Tail,
     /// Inputs are read again from their positions, so what is written after this one is cut off.
@@ -32,7 +33,7 @@ impl Track {
         let read = || -> io::Result<Self> {
             let about = file.metadata()?;
             let tail = Tail::read(SINK_TAIL_BYTES, &File::open(path)?, about.len())?;
-            Ok(Self { name: name.to_owned(), identity: Identity::of(&about), offset: about.len(), tail, resumes })
+            Ok(Self { name: name.to_owned(), identity: FileIdentity::of(&about), offset: about.len(), tail, resumes })
         };
         read().map_err(|error| cannot_create(path, &error))
     }
@@ -111,7 +112,7 @@ impl Found {
     pub fn look(path: &Path, progress: &Progress, append: bool, cuts: bool) -> Result<Self, Failure> {
         let position = recorded(path, progress);
         let moved = position.clone().filter(|_| append).and_then(|position| {
-            let file = sibling(path, |about| position.identity.is(&Identity::of(about)))?;
+            let file = sibling(path, |about| position.identity.is(&FileIdentity::of(about)))?;
             // It may have been written on under the name that it has now.
             let position = furthest(progress, &position.identity).unwrap_or(position);
             (absolute(&file) != absolute(path)).then_some((file, position))
@@ -144,7 +145,9 @@ impl Found {
             Err(error) => return Err(cannot_create(path, &error)),
             Ok(about) if !about.is_file() => Start::Unknown,
             Ok(about) => {
-                if let Some(position) = furthest(progress, &Identity::of(&about)).filter(|position| position.resumes) {
+                if let Some(position) =
+                    furthest(progress, &FileIdentity::of(&about)).filter(|position| position.resumes)
+                {
                     let why = format!(
                         "has a position in the state, byte {}, and --durability none does not move it: the next run that \
                          keeps one would cut off what this one adds",
@@ -165,7 +168,7 @@ impl Found {
     /// How a file goes on that was written under another name, and is as it was left.
     fn renamed(path: &Path, named: Option<&SinkPosition>, progress: &Progress, cuts: bool) -> Option<Start> {
         let about = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-        let identity = Identity::of(&about);
+        let identity = FileIdentity::of(&about);
         if named.is_some_and(|position| position.identity.is(&identity)) {
             return None;
         }
@@ -196,7 +199,7 @@ impl Found {
                 let why = format!("is not there, and was written up to byte {}", position.offset);
                 Err(refused(path, &why, "bring it back, or begin another with --append"))
             }
-            (Some(about), Some(position)) if !position.identity.is(&Identity::of(&about)) => {
+            (Some(about), Some(position)) if !position.identity.is(&FileIdentity::of(&about)) => {
                 if append || about.len() == 0 && position.offset == 0 {
                     return Ok(Start::AtEnd);
                 }
@@ -288,7 +291,7 @@ fn recorded(path: &Path, progress: &Progress) -> Option<SinkPosition> {
 
 /// The last position in a file, whatever it was called: of what is only added to, that is the one furthest on. Of two at
 /// one place it is the one that keeps what stands behind it: what was read again comes to nothing, as its ids are known.
-fn furthest(progress: &Progress, identity: &Identity) -> Option<SinkPosition> {
+fn furthest(progress: &Progress, identity: &FileIdentity) -> Option<SinkPosition> {
     let positions = progress.sinks().filter_map(|(_, position)| SinkPosition::parse(position));
     let of_it = positions.filter(|position| position.identity.is(identity));
     of_it.max_by_key(|position| (position.offset, !position.resumes))
@@ -298,7 +301,7 @@ fn furthest(progress: &Progress, identity: &Identity) -> Option<SinkPosition> {
 /// room since, for as long as it takes.
 fn is_still(file: &File, path: &Path, position: &SinkPosition) -> Result<(), Failure> {
     let about = file.metadata().map_err(|error| cannot_create(path, &error))?;
-    if position.identity.is(&Identity::of(&about)) && about.len() >= position.offset {
+    if position.identity.is(&FileIdentity::of(&about)) && about.len() >= position.offset {
         return Ok(());
     }
     let message = format!("{} is not as it was when this run began: it was not touched; run it again", path.display());
