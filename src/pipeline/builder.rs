@@ -86,8 +86,8 @@ impl PipelineBuilder {
         self
     }
 
-    /// How many bytes wait for each worker, or are being delivered, of events larger than 64 KiB; 64 MiB by default. One that
-    /// is larger than all of that is taken alone.
+    /// How many bytes each worker has of events larger than 64 KiB, from submission to commit; 64 MiB by default. One that is
+    /// larger than all of that is taken alone.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self
