@@ -88,6 +88,33 @@ fn shuttle_two_workers_share_the_lanes_of_two_sinks() {
     explore(|| all_arrive(2, 2));
 }
 
+/// Each worker has one event, and both need the one lane, which has room for one: nothing but that room wakes the second.
+#[test]
+fn shuttle_a_worker_that_waits_for_a_lane_is_woken_by_its_room() {
+    explore(|| {
+        let log = Log::default();
+        let pipeline = Pipeline::builder(set()).workers(2).sink(sink(&log)).start().unwrap();
+        let shared = &pipeline.shared;
+        let worker_of = |id: &u8| shared.worker_of(shared.dedup.fingerprint([*id]));
+        let ids = [0, 1].map(|worker| (0..=255).find(|id| worker_of(id) == worker).unwrap());
+        let told = Arc::new((Mutex::new(0), Condvar::new()));
+        for id in ids {
+            let told = Arc::clone(&told);
+            let tell = move |_| {
+                *told.0.lock().unwrap() += 1;
+                told.1.notify_all();
+            };
+            pipeline.submit_with(Event::new(&[id], ""), tell).unwrap();
+        }
+        let mut all = told.0.lock().unwrap();
+        while *all < 2 {
+            all = told.1.wait(all).unwrap();
+        }
+        drop(all);
+        assert_eq!(pipeline.drain().unwrap().delivered, 2);
+    });
+}
+
 #[test]
 fn shuttle_a_submit_that_races_the_drain_is_taken_or_refused() {
     explore(|| {

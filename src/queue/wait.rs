@@ -46,7 +46,8 @@ impl WaitStrategy {
 
     /// Between two looks.
     pub(super) fn pause(self) {
-        if self == Self::Yield || cfg!(any(loom, shuttle)) {
+        // Shuttle lets everybody else run first when one yields: then nobody would ever be the first to sleep.
+        if self == Self::Yield || cfg!(loom) || cfg!(shuttle) && self == Self::Spin {
             thread::yield_now();
         } else {
             std::hint::spin_loop();
