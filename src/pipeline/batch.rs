@@ -11,6 +11,7 @@ use crate::dedup::Reservation;
 use crate::event::{Event, Fingerprint};
 use crate::queue::Parcel;
 use crate::sink::{FailureClass, Sink, SinkError};
+use crate::window::prefetch;
 
 /// Bundles, and which of their events are meant.
 pub(super) struct Batch {
@@ -28,11 +29,6 @@ pub(super) struct Place {
 }
 
 impl Batch {
-    #[inline]
-    pub(super) fn event<'a>(&'a self, pick: usize, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
-        self.event_at(self.picks[pick], ledgers)
-    }
-
     #[inline]
     pub(super) fn event_at<'a>(&'a self, place: Place, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
         let Place { bundle, event } = place;
@@ -125,9 +121,16 @@ impl Deliverer {
             self.ledgers = sources.all();
         }
         let mut events: Vec<Event<'_>> = std::mem::take(&mut self.events);
+        let ledgers = &self.ledgers;
+        let coming = |place: &Place| {
+            let event = batch.event_at(*place, ledgers);
+            // The sink reads it next, and it may be in another core's cache still.
+            prefetch(event.payload().as_ptr());
+            event
+        };
         match picks {
-            None => events.extend(batch.picks.iter().map(|place| batch.event_at(*place, &self.ledgers))),
-            Some(picks) => events.extend(picks.iter().map(|pick| batch.event(*pick as usize, &self.ledgers))),
+            None => events.extend(batch.picks.iter().map(coming)),
+            Some(picks) => events.extend(picks.iter().map(|pick| coming(&batch.picks[*pick as usize]))),
         }
         let count = events.len();
         // The error is the sink's, too: it ends where a panic is caught.

@@ -83,18 +83,17 @@ impl Set {
         let mut coming = Coming::new(questions, hash);
         let mut block = Block::new(self, questions);
         if questions <= coming.block {
-            coming.fill(self, &mut block);
-            block.lines.iter().for_each(|line| prefetch_far(*line));
+            coming.fill::<true>(self, &mut block);
             if !block.lines.is_empty() {
                 act(&block, &mut [].iter());
             }
             return;
         }
         let mut next = Block::new(self, questions);
-        coming.fill(self, &mut block);
+        coming.fill::<false>(self, &mut block);
         while !block.lines.is_empty() {
             block.lines[block.asked_for..].iter().for_each(|line| prefetch_far(*line));
-            coming.fill(self, &mut next);
+            coming.fill::<false>(self, &mut next);
             let mut ahead = next.lines.iter();
             act(&block, &mut ahead);
             next.asked_for = next.lines.len() - ahead.len();
@@ -117,9 +116,10 @@ impl<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<F> {
         Self { questions: 0..questions, hash, block }
     }
 
-    /// Hashes as many questions as a block takes, looks up their lines, and puts them into the buckets of `block`.
+    /// Hashes as many questions as a block takes, looks up their lines, and puts them into the buckets of `block`. With `ASKS`
+    /// the lines are asked for at once, else by who works off another block first.
     #[inline(never)]
-    fn fill<'a>(&mut self, set: &'a Set, block: &mut Block<'a>) {
+    fn fill<'a, const ASKS: bool>(&mut self, set: &'a Set, block: &mut Block<'a>) {
         let Range { start, end } = self.questions;
         self.questions.start = end.min(start + self.block);
         block.start = start;
@@ -127,8 +127,8 @@ impl<F: FnMut(Range<usize>, &mut Vec<Fingerprint>)> Coming<F> {
         (self.hash)(start..self.questions.start, &mut block.fingerprints);
         match set.common.kernel {
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-            Kernel::Avx2(probe) => with_avx2(probe, || block.place(set)),
-            Kernel::Portable(_) => block.place(set),
+            Kernel::Avx2(probe) => with_avx2(probe, || block.place::<ASKS>(set)),
+            Kernel::Portable(_) => block.place::<ASKS>(set),
         }
         block.spilled.sort_by_key(|index| set.shard_of(block.fingerprints[usize::from(*index)]));
     }
@@ -163,7 +163,7 @@ impl<'a> Block<'a> {
 
     /// Looks up the lines of all fingerprints, and puts them into the buckets.
     #[inline(always)]
-    fn place(&mut self, set: &'a Set) {
+    fn place<const ASKS: bool>(&mut self, set: &'a Set) {
         self.newest = set.common.generations.era().newest;
         self.note_versions(set);
         self.lines.clear();
@@ -184,6 +184,9 @@ impl<'a> Block<'a> {
         let (places, lengths, bucket_bits) = (&mut *self.places, &mut *self.lengths, self.bucket_bits);
         self.spilled.clear();
         for (index, (fingerprint, line)) in self.fingerprints.iter().zip(&self.lines).enumerate() {
+            if ASKS {
+                prefetch_far(*line);
+            }
             let shard = shard_of(*fingerprint, shard_bits);
             let length = &mut lengths[shard];
             if *length >> bucket_bits == 0 {

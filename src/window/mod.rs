@@ -446,7 +446,7 @@ impl Shape {
 
 /// Asks for a cache line just ahead of its use. Any address will do, also one that is not mapped.
 #[inline]
-fn prefetch<T>(line: *const T) {
+pub(crate) fn prefetch<T>(line: *const T) {
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     // SAFETY: a prefetch reads nothing that the program can observe and faults at no address; SSE is part of x86-64.
     unsafe {
