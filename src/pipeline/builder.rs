@@ -150,7 +150,7 @@ impl PipelineBuilder {
             .collect::<Vec<_>>();
         let (intakes, outlets): (Vec<_>, Vec<_>) = pools.into_iter().unzip();
         let table = HashRing::new(0..self.workers as u64);
-        let table = table.map_or_else(Vec::new, |ring| ring.owners().iter().map(|owner| *owner as usize).collect());
+        let table = table.map_or_else(Vec::new, |ring| ring.owners().iter().map(|owner| *owner as u16).collect());
         let keeps_positions = self.dedup.durability().is_some_and(|durability| durability != Durability::None);
         let shared = Arc::new(Shared {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),

@@ -326,7 +326,7 @@ struct Shared {
     number: u64,
     dedup: Deduplicator,
     /// The worker of each slot of the hash ring.
-    table: Vec<usize>,
+    table: Vec<u16>,
     intakes: Vec<Arc<Intake<Bundle>>>,
     sources: Sources,
     delivery: Delivery,
@@ -366,7 +366,7 @@ struct Ending {
 
 impl Shared {
     fn worker_of(&self, fingerprint: Fingerprint) -> usize {
-        self.table[fingerprint.slot()]
+        usize::from(self.table[fingerprint.slot()])
     }
 
     fn close(&self) {
