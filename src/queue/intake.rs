@@ -117,6 +117,7 @@ impl<T> Intake<T> {
             trays_version: 0,
             collected: Vec::new(),
             written_off: 0,
+            is_busy: false,
         };
         (intake, outlet)
     }
@@ -396,6 +397,8 @@ pub(crate) struct Outlet<T> {
     collected: Vec<Box<Parcel<T>>>,
     /// Boxes that are gone.
     written_off: usize,
+    /// Something came at the last look, and it has not slept since.
+    is_busy: bool,
 }
 
 impl<T> Outlet<T> {
@@ -405,12 +408,30 @@ impl<T> Outlet<T> {
     pub(crate) fn gather(&mut self, parcels: &mut Vec<Box<Parcel<T>>>) {
         let before = parcels.len();
         self.refresh_trays();
+        if self.is_busy {
+            self.let_fill();
+        }
         parcels.extend(self.trays.iter().filter_map(|tray| tray.steal()));
         // At most as many as there are boxes: none is given back meanwhile.
         while let Some(parcel) = self.intake.full.pop() {
             parcels.push(parcel);
         }
+        self.is_busy = parcels.len() > before;
         parcels[before..].sort_by_key(|parcel| (parcel.feeder, parcel.number));
+    }
+
+    /// Who is a little faster than the producers would take boxes of a few things, and cost them more than it gains: gives
+    /// them a few microseconds, unless there is a full box.
+    fn let_fill(&self) {
+        if cfg!(any(loom, shuttle)) || self.intake.wait != WaitStrategy::Park {
+            return;
+        }
+        for _ in 0..FILL_LOOKS {
+            if !self.intake.full.is_empty() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// Puts an emptied box back into the pool.
@@ -440,6 +461,7 @@ impl<T> Outlet<T> {
         if !is_watching || has_any(self, &mut has_work) {
             return intake.work.cancel(ticket);
         }
+        self.is_busy = false;
         match limit {
             Some(limit) => intake.work.wait_for(ticket, limit),
             None => intake.work.wait(ticket),
@@ -494,3 +516,5 @@ impl<T> fmt::Debug for Outlet<T> {
 const OPEN: u32 = 0;
 const CLOSED: u32 = 1;
 const BROKEN: u32 = 2;
+/// About 6 µs.
+const FILL_LOOKS: u32 = if cfg!(miri) { 1 } else { 200 };
