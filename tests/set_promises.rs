@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use dedupd::{
-    BuildError, Clock, Deduplicator, Error, IdHash, ManualClock, ReserveVerdict, Stats, Timestamp, Unjudged, Verdict,
-    WhenFull,
+    BuildError, Clock, Deduplicator, Error, IdHash, ManualClock, Progress, ReserveVerdict, Stats, Timestamp, Unjudged,
+    Verdict, WhenFull,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -187,6 +187,30 @@ fn a_released_reservation_leaves_no_trace() {
     }
     let stats = dedup.stats();
     assert_eq!((stats.live_ids, stats.pending_ids), (0, 0));
+}
+
+/// Many ids, as few are committed in another way.
+#[test]
+fn what_a_reservation_holds_is_committed_once_however_it_is_put_together() {
+    let dedup = builder(&ManualClock::new()).build().unwrap();
+    let ids = |range: std::ops::Range<u64>| range.map(u64::to_le_bytes).collect::<Vec<_>>();
+    let known = |range: std::ops::Range<u64>| ids(range).iter().filter(|id| dedup.contains(id)).count();
+    let counts = || (dedup.stats().live_ids, dedup.stats().pending_ids);
+    let mut twice = dedup.reserve_batch(&ids(0..300)).unwrap();
+    twice.try_commit(&Progress::new()).unwrap();
+    assert_eq!((twice.pending(), counts()), (0, (300, 0)));
+    twice.try_commit(&Progress::new()).unwrap();
+    let more = dedup.reserve_batch(&ids(300..500)).unwrap();
+    twice.join(more).unwrap();
+    assert_eq!((twice.pending(), counts()), (200, (300, 200)));
+    let mut other = dedup.reserve_batch(&ids(500..700)).unwrap();
+    let wanted: HashSet<_> = ids(500..600).iter().map(|id| dedup.fingerprint(id)).collect();
+    let part = other.split(|id| wanted.contains(&id));
+    twice.commit().unwrap();
+    drop(part);
+    assert_eq!((known(0..500), known(500..600), counts()), (500, 0, (500, 100)));
+    other.commit().unwrap();
+    assert_eq!((known(600..700), counts()), (100, (600, 0)));
 }
 
 #[test]

@@ -143,6 +143,7 @@ impl Reservation {
             }
         }
         self.pending.clear();
+        self.places = None;
         self.digests.clear();
         Ok(())
     }
