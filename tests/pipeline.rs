@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dedupd::pipeline::SubmitError;
 use dedupd::sink::{FailureClass, Sink, SinkError};
-use dedupd::{Deduplicator, Delivery, Event, Pipeline, Settled, WaitStrategy};
+use dedupd::{Deduplicator, Delivery, Durability, Event, NdjsonSink, Pipeline, Settled, WaitStrategy};
 
 /// What a sink is to do with its next batches; then it delivers everything.
 type Script = VecDeque<Box<dyn FnMut(&[Event<'_>]) -> Result<(), SinkError> + Send>>;
@@ -224,6 +224,22 @@ fn large_events_are_bounded_by_their_bytes_and_one_that_is_larger_goes_alone() {
     let ids: Vec<&str> = delivered.iter().map(|(id, _)| id.as_str()).filter(|id| id.starts_with('b')).collect();
     assert_eq!(ids, batch, "in order");
     assert!(delivered.iter().filter(|(id, _)| *id == "b0").all(|(_, payload)| payload.len() == 2 << 20));
+}
+
+/// What is out keeps its bytes until it is committed, which would be tomorrow.
+#[test]
+fn who_waits_for_bytes_does_not_wait_for_the_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let day = Duration::from_secs(24 * 3600);
+    let dedup = Deduplicator::builder().durability(Durability::Interval(day)).open(dir.path().join("state")).unwrap();
+    let sink = NdjsonSink::file(dir.path().join("out")).unwrap();
+    let pipeline = Pipeline::builder(dedup).sink(sink).queue_bytes(1 << 20).start().unwrap();
+    let large = "x".repeat(300 << 10);
+    for n in 0..20 {
+        pipeline.submit(Event::new(&format!("{n}"), &large)).unwrap();
+    }
+    pipeline.submit(Event::new("larger than all", &"x".repeat(2 << 20))).unwrap();
+    assert_eq!(pipeline.drain().unwrap().delivered, 21);
 }
 
 /// Opens a door when it is woken.
@@ -553,6 +569,27 @@ fn a_delivery_mode_that_cannot_be_had_is_refused() {
     assert_eq!(Pipeline::builder(set()).start().unwrap_err().code(), "no_sink");
     let pipeline = Pipeline::builder(set()).sink(Recorder::default()).start().unwrap();
     assert_eq!(pipeline.delivery(), Delivery::AtLeastOnce);
+}
+
+#[test]
+fn at_most_once_commits_a_whole_batch_before_it_is_delivered() {
+    let dedup = Deduplicator::builder().expected_ids(100_000).build().unwrap();
+    let (sink, known) = (Recorder::default(), Arc::new(AtomicUsize::new(0)));
+    let (set, counted) = (dedup.clone(), Arc::clone(&known));
+    let sink = sink.then(move |batch| {
+        counted.fetch_add(
+            batch.iter().filter(|event| set.stats().pending_ids == 0 && set.contains(event.id())).count(),
+            Ordering::Relaxed,
+        );
+        Ok(())
+    });
+    let pipeline = Pipeline::builder(dedup).sink(sink.clone()).delivery(Delivery::AtMostOnce).start().unwrap();
+    let ids: Vec<String> = (0..200).map(|n| format!("{n}")).collect();
+    let events: Vec<Event<'_>> = ids.iter().map(|id| Event::new(id, "")).collect();
+    pipeline.submit_batch(&events).unwrap();
+    assert_eq!(pipeline.drain().unwrap().delivered, 200);
+    assert_eq!(sink.ids(), ids);
+    assert!(known.load(Ordering::Relaxed) > 0, "not marked before the sink had them");
 }
 
 #[test]

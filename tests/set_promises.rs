@@ -189,10 +189,10 @@ fn a_released_reservation_leaves_no_trace() {
     assert_eq!((stats.live_ids, stats.pending_ids), (0, 0));
 }
 
-/// Many ids, as few are committed in another way.
+/// Many ids and more room: where they stand is remembered then.
 #[test]
 fn what_a_reservation_holds_is_committed_once_however_it_is_put_together() {
-    let dedup = builder(&ManualClock::new()).build().unwrap();
+    let dedup = builder(&ManualClock::new()).expected_ids(100_000).build().unwrap();
     let ids = |range: std::ops::Range<u64>| range.map(u64::to_le_bytes).collect::<Vec<_>>();
     let known = |range: std::ops::Range<u64>| ids(range).iter().filter(|id| dedup.contains(id)).count();
     let counts = || (dedup.stats().live_ids, dedup.stats().pending_ids);

@@ -86,8 +86,8 @@ impl PipelineBuilder {
         self
     }
 
-    /// How many bytes each worker has of events larger than 64 KiB, from submission to commit; 64 MiB by default. One that is
-    /// larger than all of that is taken alone.
+    /// How many bytes each worker has of events larger than 64 KiB, until they are committed, or [held](PipelineBuilder::held);
+    /// 64 MiB by default. One that is larger than all of that is taken alone.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self
@@ -159,7 +159,12 @@ impl PipelineBuilder {
             intakes,
             sources,
             delivery,
-            limits: Limits { held_events: self.held_events, held_bytes: self.held_bytes, bundles },
+            limits: Limits {
+                held_events: self.held_events,
+                held_bytes: self.held_bytes,
+                bundles,
+                queue_bytes: self.queue_bytes,
+            },
             landings: (0..self.workers).map(|_| SegQueue::new()).collect(),
             books: (0..self.workers).map(|_| Mutex::new(PipelineStats::default())).collect(),
             latencies: (0..self.workers).map(|_| Mutex::new(Latencies::new())).collect(),

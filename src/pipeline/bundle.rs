@@ -204,7 +204,7 @@ impl Bundle {
         self.events.clear();
         self.callbacks().clear();
         (self.has_tickets, self.has_times, self.opened) = (false, false, None);
-        if self.bytes.capacity() > 4 * BYTES_MAX {
+        if self.bytes.capacity() > 2 * BYTES_MAX {
             self.bytes = Vec::new();
         }
         self.bytes.clear();

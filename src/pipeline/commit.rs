@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::batch::{Batch, Place};
+use super::bundle::BYTES_MAX;
 use super::desk::{Desk, Stop};
 use super::settle::{Settled, Tellings};
 use super::sources::{Ledger, Origin};
@@ -207,8 +208,7 @@ impl Desk {
         }
         if let CommitAt::Within(interval) = self.recorder.at {
             let due = *self.recorder.due.get_or_insert(now + interval.min(INTERVAL_MAX));
-            let bundles: usize = self.outs.iter().map(|out| out.batch.bundles.len()).sum();
-            if now < due && bundles < self.shared.limits.bundles / 2 {
+            if now < due && !self.outs_are_many() {
                 return Ok(());
             }
         }
@@ -228,6 +228,15 @@ impl Desk {
                 Ok(())
             }
         }
+    }
+
+    /// Whether what is out keeps so much of the pool that it cannot wait for others.
+    fn outs_are_many(&self) -> bool {
+        let bundles = || self.outs.iter().flat_map(|out| &out.batch.bundles);
+        let large: usize = bundles().map(|bundle| bundle.item.bytes()).filter(|bytes| *bytes > BYTES_MAX).sum();
+        let limits = &self.shared.limits;
+        let is_wanted = || self.shared.intakes[self.worker].wants_bytes();
+        bundles().count() >= limits.bundles / 2 || large > 0 && (large >= limits.queue_bytes / 2 || is_wanted())
     }
 
     /// Commits the first `count` that are out, each as a frame of its own: any number of them may be what a crash leaves.

@@ -162,7 +162,8 @@ impl Pipeline {
     }
 
     /// A future that is ready when there is room for an event, whichever its worker, or when there never will be any. Then
-    /// [`Pipeline::try_submit`] takes one, unless others were faster. Needs no runtime of any kind.
+    /// [`Pipeline::try_submit`] takes one, unless others were faster. After a large event was refused for its
+    /// [bytes](PipelineBuilder::queue_bytes) there is room when it would fit. Needs no runtime of any kind.
     pub fn ready(&self) -> Ready<'_> {
         Ready::new(&self.shared.intakes)
     }
@@ -350,6 +351,8 @@ struct Limits {
     held_bytes: usize,
     /// Bundles of one worker's pool.
     bundles: usize,
+    /// Of events larger than a bundle.
+    queue_bytes: usize,
 }
 
 /// What those that have ended leave.

@@ -34,11 +34,12 @@ impl Desk {
         self.books.add(&sorted.books);
         self.release_digests(&mut reserved, batch, &sorted.waiting);
         self.bury(&mut reserved, batch, &sorted.buried);
-        self.attach(batch, &sorted.repeats, keep_first);
         tellings.add_duplicates(batch, &sorted.duplicates);
         if !self.shared.compares_payloads() {
+            // Those that were attached before: one that repeats what is pending now waits for that.
             sorted.duplicates.iter().for_each(|place| self.end_attached(batch.fingerprint_at(*place), tellings));
         }
+        self.attach(batch, &sorted.repeats, keep_first);
         if !sorted.picks.is_empty() {
             let singles = Batch::of(sorted.picks.iter().map(|place| batch.single(*place)).collect());
             self.launch_judged(Flight::judged(singles, reserved, sorted.unmarked, sorted.conflicts))?;

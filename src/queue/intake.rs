@@ -208,15 +208,26 @@ impl<T> Intake<T> {
 
     /// Takes bytes for something large; they come back with its box.
     fn take_large(&self, bytes: usize, waits: bool) -> Result<(), Refusal> {
+        let turn = if waits { Some(self.large.turn()) } else { self.large.try_turn() };
+        let Some(turn) = turn else {
+            self.large.refuse(bytes);
+            return self.refusal().map_or(Err(Refusal::Full), Err);
+        };
         let take = || match self.refusal() {
             Some(refusal) => Some(Err(refusal)),
-            None => self.large.try_take(bytes).then_some(Ok(())),
+            None => turn.try_take(bytes).then_some(Ok(())),
         };
-        match take() {
-            Some(result) => result,
-            None if waits => self.wait_for(&self.large.room, take),
-            None => Err(Refusal::Full),
+        if let Some(result) = take() {
+            return result;
         }
+        // What it has may be waiting for a commit that is not due yet.
+        self.wake_consumer();
+        if waits { self.wait_for(&self.large.room, take) } else { Err(Refusal::Full) }
+    }
+
+    /// Whether somebody was refused bytes for something large, and nobody was given any since.
+    pub(crate) fn wants_bytes(&self) -> bool {
+        self.large.is_wanted()
     }
 
     fn give_back_large(&self, bytes: usize) {

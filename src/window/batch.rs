@@ -53,7 +53,8 @@ impl Set {
         take: impl FnMut(&[Answer]),
     ) -> Option<Places> {
         let copy = |range: Range<usize>, out: &mut Vec<_>| out.extend_from_slice(&fingerprints[range]);
-        if fingerprints.len() <= FEW || !matches!(times, Times::Now(_)) {
+        // With a limit on ids each new one takes a closer look, and none is told where it stands.
+        if fingerprints.len() <= FEW || !matches!(times, Times::Now(_)) || self.common.limits_ids() {
             self.ask_batch(fingerprints.len(), copy, times, Act::Reserve, take);
             return None;
         }

@@ -10,12 +10,12 @@ use super::block::Run;
 use super::directory::Version;
 use super::line::{Line, Mark, State, Stored};
 use super::shard::Held;
-use super::{Set, prefetch};
+use super::{Set, Times, prefetch};
 
 /// Ids that a batch reserved, by shard, and where they stand.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    /// First those whose line is known, in runs; behind them those of which only the shard is, in the order of these.
+    /// First those whose line is known, in runs; behind them the others.
     fingerprints: Vec<Fingerprint>,
     /// The addresses of the lines of the first ones.
     lines: Vec<usize>,
@@ -65,7 +65,9 @@ impl Keep for Places {
     #[inline(always)]
     fn end_run(&mut self, shard: usize, run: &Run<'_>) {
         let end = self.lines.len();
-        self.runs.push(PlacedRun { shard, end, newest: run.newest, version: run.version });
+        if self.runs.last().map_or(0, |last| last.end) < end {
+            self.runs.push(PlacedRun { shard, end, newest: run.newest, version: run.version });
+        }
     }
 
     #[inline(always)]
@@ -98,15 +100,10 @@ impl Set {
         for run in &places.runs {
             let (ids, lines) = (&fingerprints[start..run.end], &places.lines[start..run.end]);
             start = run.end;
-            if !ids.is_empty() {
-                self.hold(&self.shards[run.shard]).commit_placed(run, ids, lines, &mut left);
-            }
+            self.hold(&self.shards[run.shard]).commit_placed(run, ids, lines, &mut left);
         }
         for others in [&left, &fingerprints[start..]] {
-            for same in others.chunk_by(|a, b| self.shard_of(*a) == self.shard_of(*b)) {
-                let mut held = self.hold_for(same[0]);
-                same.iter().for_each(|fingerprint| held.commit_at(*fingerprint));
-            }
+            self.commit_batch(others, Times::Now(now));
         }
     }
 }
