@@ -200,9 +200,12 @@ fn what_a_reservation_holds_is_committed_once_however_it_is_put_together() {
     twice.try_commit(&Progress::new()).unwrap();
     assert_eq!((twice.pending(), counts()), (0, (300, 0)));
     twice.try_commit(&Progress::new()).unwrap();
-    let more = dedup.reserve_batch(&ids(300..500)).unwrap();
-    twice.join(more).unwrap();
-    assert_eq!((twice.pending(), counts()), (200, (300, 200)));
+    twice.join(dedup.reserve_batch(&ids(300..400)).unwrap()).unwrap();
+    let mut more = dedup.reserve_batch(&ids(400..480)).unwrap();
+    more.join(dedup.reserve_batch(&ids(480..500)).unwrap()).unwrap();
+    assert_eq!((twice.pending(), more.pending(), counts()), (100, 100, (300, 200)));
+    more.commit().unwrap();
+    assert_eq!((known(400..500), counts()), (100, (400, 100)));
     let mut other = dedup.reserve_batch(&ids(500..700)).unwrap();
     let wanted: HashSet<_> = ids(500..600).iter().map(|id| dedup.fingerprint(id)).collect();
     let part = other.split(|id| wanted.contains(&id));

@@ -34,7 +34,7 @@ pub struct Reservation {
     verdicts: Vec<ReserveVerdict>,
     /// The fingerprints that are reserved here.
     pending: Vec<Fingerprint>,
-    /// Where these stand, when that is known of all of them and of no other.
+    /// Where the first of these stand, when that is known.
     places: Option<Places>,
     /// Their times, when they have any.
     times: Option<Vec<Timestamp>>,
@@ -174,7 +174,6 @@ impl Reservation {
         if !Arc::ptr_eq(&self.inner, &other.inner) || self.times.is_some() != other.times.is_some() {
             return Err(other);
         }
-        self.places = None;
         self.pending.append(&mut other.pending);
         if let (Some(times), Some(others)) = (&mut self.times, &mut other.times) {
             times.append(others);

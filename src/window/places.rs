@@ -93,7 +93,7 @@ impl Places {
 }
 
 impl Set {
-    /// Marks reserved fingerprints as seen; in processing time.
+    /// Marks reserved fingerprints as seen, of which the first are those of `places`; in processing time.
     pub(crate) fn commit_placed(&self, fingerprints: &[Fingerprint], places: &Places, now: i64) {
         self.common.generations.observe_clock(now);
         let (mut start, mut left) = (0, Vec::new());
