@@ -275,9 +275,12 @@ mod tests {
 
     /// Two shards of one root, in segments of at most four lines: they fill, split and are cleaned all the time.
     fn set(extend: bool) -> Set {
+        set_of(Shape { shard_bits: 1, roots: 1, class_max: 2 }, extend)
+    }
+
+    fn set_of(shape: Shape, extend: bool) -> Set {
         let (max_ids, generation_ids) = (u64::MAX, u64::MAX);
         let limits = Limits { window: WINDOW, lateness: None, max_future: 0, max_ids, generation_ids, evict: true };
-        let shape = Shape { shard_bits: 1, roots: 1, class_max: 2 };
         Set::new(&Config { limits, extend, gathers: false, expected_ids: 0, memory_bytes_max: usize::MAX, shape })
             .unwrap()
     }
@@ -302,18 +305,7 @@ mod tests {
     /// Of 256 shards each has a small bucket, and most questions concern one of them.
     #[test]
     fn what_spills_is_answered_in_order() {
-        let limits = Limits {
-            window: WINDOW,
-            lateness: None,
-            max_future: 0,
-            max_ids: u64::MAX,
-            generation_ids: u64::MAX,
-            evict: true,
-        };
-        let shape = Shape { shard_bits: 8, roots: 1, class_max: 2 };
-        let config =
-            Config { limits, extend: false, gathers: false, expected_ids: 0, memory_bytes_max: usize::MAX, shape };
-        let set = Set::new(&config).unwrap();
+        let set = set_of(Shape { shard_bits: 8, roots: 1, class_max: 2 }, false);
         // The first is new in each batch, and one in three is the same.
         for round in 0..if cfg!(miri) { 1 } else { 6_u64 } {
             let ids: Vec<u64> = (0..if cfg!(miri) { 600 } else { 3_000 })
@@ -334,19 +326,8 @@ mod tests {
     /// One segment, so full when ids are reserved that the next ones move some of these to their other lines.
     #[test]
     fn what_has_moved_since_it_was_reserved_is_committed() {
-        let limits = Limits {
-            window: WINDOW,
-            lateness: None,
-            max_future: 0,
-            max_ids: u64::MAX,
-            generation_ids: u64::MAX,
-            evict: true,
-        };
-        let shape = Shape { shard_bits: 0, roots: 1, class_max: 8 };
-        let config =
-            Config { limits, extend: false, gathers: false, expected_ids: 0, memory_bytes_max: usize::MAX, shape };
         for round in 0..if cfg!(miri) { 2 } else { 200 } {
-            let set = Set::new(&config).unwrap();
+            let set = set_of(Shape { shard_bits: 0, roots: 1, class_max: 8 }, false);
             let mut next = round * 10_000;
             let mut new = |count: u64| {
                 next += count;
