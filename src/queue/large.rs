@@ -3,7 +3,7 @@
 //! A pool bounds how many boxes there are, not what is in them. Whoever puts something large into one takes its bytes from
 //! here first, and they come back with the box.
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
 use super::parking::Parking;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
@@ -40,7 +40,12 @@ impl Large {
 
     /// The same without waiting.
     pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
-        self.turn.try_lock().ok().map(|turn| Turn { large: self, _turn: turn })
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Turn { large: self, _turn: turn })
     }
 
     /// `bytes` were refused.
