@@ -444,8 +444,10 @@ fn ids_with_one_payload_are_never_in_conflict() {
             _ => builder = builder.max_ids(300).when_full(WhenFull::EvictOldest),
         }
         let with_times = seed % 4 == 3;
+        let mut lateness = 0;
         if with_times {
-            builder = builder.lateness(Duration::from_millis([0, 5_000, 2 * WINDOW as u64][random.below(3) as usize]));
+            lateness = [0, 5_000, 2 * WINDOW as u64][random.below(3) as usize];
+            builder = builder.lateness(Duration::from_millis(lateness));
         }
         let dedup = builder.build().unwrap();
         let is_over = AtomicBool::new(false);
@@ -468,7 +470,12 @@ fn ids_with_one_payload_are_never_in_conflict() {
                             };
                             for (event, verdict) in events.iter().zip(reserved.verdicts()) {
                                 let is_conflict = matches!(verdict, ReserveVerdict::Conflict { .. });
-                                assert!(!is_conflict, "seed {seed}: {event:?} is {verdict:?}");
+                                let after = dedupd::Clock::now(clock).as_nanos() / 1_000_000;
+                                assert!(
+                                    !is_conflict,
+                                    "seed {seed}: {event:?} is {verdict:?}; extends {extends}, limits {limits}, lateness \
+                                     {lateness}, between {now} and {after}"
+                                );
                             }
                             if random.below(4) > 0 {
                                 reserved.commit().unwrap();

@@ -140,7 +140,11 @@ impl Set {
                 self.hold(&self.shards[shard]).ask_run(run, act, &mut answers, &mut put_off, ahead, keep);
                 keep.end_run(shard, &run);
             });
-            put_off.extend_from_slice(&block.spilled);
+            if !block.spilled.is_empty() {
+                // All of a shard's together, or those that spilled would be asked before what is left of the others.
+                put_off.extend_from_slice(&block.spilled);
+                put_off.sort_by_key(|index| self.shard_of(block.fingerprints[usize::from(*index)]));
+            }
             self.each_put_off(block, &put_off, |held, indices| {
                 held.ask_put_off(&block.fingerprints, indices, act, &mut answers, &mut left);
             });
@@ -321,6 +325,24 @@ mod tests {
             assert_eq!(set.tally().pending, 0);
             assert!(ask_together(&set, &ids, 0, act).iter().all(|answer| *answer == Answer::Seen));
         }
+    }
+
+    /// Two ids of one shard, whose bucket is too small for them: once the first is pending, what is left of the bucket waits.
+    #[test]
+    fn what_spills_is_not_answered_before_what_is_left_of_its_bucket() {
+        let set = set_of(Shape { shard_bits: 8, roots: 1, class_max: 2 }, false);
+        ask_together(&set, &(0..4_000).collect::<Vec<_>>(), 0, Act::Observe);
+        let shard = |n: u64| set.shard_of(id(n));
+        let one = 10_000;
+        let other = (one + 1..).find(|n| shard(*n) == shard(one)).expect("a neighbour");
+        // Of other shards, which put something off, too.
+        let strangers = (20_000..20_200).filter(|n| shard(*n) != shard(one));
+        let mut ids = vec![one; 10];
+        ids.extend([other; 40]);
+        ids.extend(strangers.flat_map(|n| [n; 2]));
+        let answers = ask_together(&set, &ids, 0, Act::Reserve);
+        let first = |wanted: u64| ids.iter().zip(&answers).position(|(n, answer)| *n == wanted && answer.is_first());
+        assert_eq!((first(one), first(other)), (Some(0), Some(10)));
     }
 
     /// One segment, so full when ids are reserved that the next ones move some of these to their other lines.

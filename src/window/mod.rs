@@ -308,6 +308,14 @@ impl Set {
         }
     }
 
+    /// Whether what happened at this time is forgotten by now.
+    pub(crate) fn is_forgotten(&self, when: When) -> bool {
+        match when {
+            When::Now(_) => false,
+            When::Event { time, .. } => self.common.generations.generation_at(time).is_err(),
+        }
+    }
+
     /// Makes a reserved fingerprint unknown again. False when it is not reserved.
     pub(crate) fn release(&self, fingerprint: Fingerprint) -> bool {
         self.hold_for(fingerprint).release(fingerprint)

@@ -87,6 +87,8 @@ impl<'a> Judge<'a> {
                 }
                 return verdict(answer);
             }
+            // A limit made the set forget its time after its ID was asked about: nothing is known of the payload.
+            Some(Answer::Full) if self.batch.inner.set.is_forgotten(self.batch.when(index)) => {}
             // Of those that cannot be recorded it is known that they are not known.
             Some(Answer::New | Answer::Reappeared | Answer::InFlight | Answer::Full) => {
                 let is_known = match answer {
