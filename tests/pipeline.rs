@@ -234,12 +234,14 @@ fn who_waits_for_bytes_does_not_wait_for_the_interval() {
     let dedup = Deduplicator::builder().durability(Durability::Interval(day)).open(dir.path().join("state")).unwrap();
     let sink = NdjsonSink::file(dir.path().join("out")).unwrap();
     let pipeline = Pipeline::builder(dedup).sink(sink).queue_bytes(1 << 20).start().unwrap();
-    let large = "x".repeat(300 << 10);
+    let (large, larger) = ("x".repeat(300 << 10), "x".repeat(2 << 20));
     for n in 0..20 {
-        pipeline.submit(Event::new(&format!("{n}"), &large)).unwrap();
+        pipeline.submit(Event::new(&format!("large {n}"), &large)).unwrap();
+        if n % 5 == 4 {
+            pipeline.submit(Event::new(&format!("larger {n}"), &larger)).unwrap();
+        }
     }
-    pipeline.submit(Event::new("larger than all", &"x".repeat(2 << 20))).unwrap();
-    assert_eq!(pipeline.drain().unwrap().delivered, 21);
+    assert_eq!(pipeline.drain().unwrap().delivered, 24);
 }
 
 /// Opens a door when it is woken.

@@ -159,12 +159,7 @@ impl PipelineBuilder {
             intakes,
             sources,
             delivery,
-            limits: Limits {
-                held_events: self.held_events,
-                held_bytes: self.held_bytes,
-                bundles,
-                queue_bytes: self.queue_bytes,
-            },
+            limits: Limits { held_events: self.held_events, held_bytes: self.held_bytes, bundles },
             landings: (0..self.workers).map(|_| SegQueue::new()).collect(),
             books: (0..self.workers).map(|_| Mutex::new(PipelineStats::default())).collect(),
             latencies: (0..self.workers).map(|_| Mutex::new(Latencies::new())).collect(),

@@ -233,10 +233,9 @@ impl Desk {
     /// Whether what is out keeps so much of the pool that it cannot wait for others.
     fn outs_are_many(&self) -> bool {
         let bundles = || self.outs.iter().flat_map(|out| &out.batch.bundles);
-        let large: usize = bundles().map(|bundle| bundle.item.bytes()).filter(|bytes| *bytes > BYTES_MAX).sum();
-        let limits = &self.shared.limits;
-        let is_wanted = || self.shared.intakes[self.worker].wants_bytes();
-        bundles().count() >= limits.bundles / 2 || large > 0 && (large >= limits.queue_bytes / 2 || is_wanted())
+        let keeps_bytes = || bundles().any(|bundle| bundle.item.bytes() > BYTES_MAX);
+        bundles().count() >= self.shared.limits.bundles / 2
+            || self.shared.intakes[self.worker].wants_bytes() && keeps_bytes()
     }
 
     /// Commits the first `count` that are out, each as a frame of its own: any number of them may be what a crash leaves.

@@ -351,8 +351,6 @@ struct Limits {
     held_bytes: usize,
     /// Bundles of one worker's pool.
     bundles: usize,
-    /// Of events larger than a bundle.
-    queue_bytes: usize,
 }
 
 /// What those that have ended leave.
