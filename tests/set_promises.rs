@@ -237,16 +237,21 @@ fn a_limit_on_memory_is_kept_and_evicts_about_a_64th() {
         let dedup = builder(&clock).max_memory(bytes).build().unwrap();
         let step = if bytes < 1 << 20 { 1 } else { bytes as u64 / 2_000 };
         let ids = bytes as u64 / 6 / step * step;
-        let mut evicted = 0;
+        let (mut evicted, mut times, mut larger) = (0, 0, 0);
         for start in (0..ids).step_by(step as usize) {
             assert_eq!(observe_range(&dedup, start..start + step), step as usize);
             let stats = dedup.stats();
             assert!(stats.memory_bytes <= bytes as u64, "{} of {bytes} bytes", stats.memory_bytes);
             assert_eq!((stats.bypassed, stats.full), (0, 0), "with {bytes} bytes at {start}");
             let at_once = stats.evicted_early - evicted;
-            assert!(at_once <= stats.live_ids / 16 + step, "{at_once} of {} ids at once", stats.live_ids);
+            // A generation is a 64th. The next goes too when none of the first had a place that the new ID can take: with
+            // keys of chance that is one in 200, a third one in 15,000.
+            times += u64::from(at_once > 0);
+            larger += u64::from(at_once > stats.live_ids / 24 + step);
+            assert!(at_once <= stats.live_ids / 8 + step, "{at_once} of {} ids at once", stats.live_ids);
             evicted = stats.evicted_early;
         }
+        assert!(times > 0 && larger <= 2 + times / 20, "{larger} of {times} evictions were more than a 24th");
         let live = dedup.stats().live_ids;
         assert!(live > bytes as u64 / 40, "only {live} ids in {bytes} bytes");
         assert_eq!(observe_range(&dedup, ids - live / 2..ids), 0, "the newest are known");
