@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, with_extra};
 use super::settle::OnSettled;
 use super::sources::{Ledger, Origin, Sources};
 use crate::dedup::Reservation;
@@ -122,15 +122,20 @@ impl Deliverer {
         }
         let mut events: Vec<Event<'_>> = std::mem::take(&mut self.events);
         let ledgers = &self.ledgers;
-        let coming = |place: &Place| {
-            let event = batch.event_at(*place, ledgers);
+        let mut add = |place: Place| {
+            let [id, payload, extra] = batch.bundles[place.bundle as usize].item.parts(place.event as usize);
             // The sink reads it next, and it may be in another core's cache still.
-            prefetch(event.payload().as_ptr());
-            event
+            prefetch(payload.as_ptr());
+            // Each is made in its place: one that is made first and moved costs twice as much.
+            if extra.is_empty() {
+                events.push(Event::new(id, payload));
+            } else {
+                events.push(with_extra(Event::new(id, payload), extra, ledgers));
+            }
         };
         match picks {
-            None => events.extend(batch.picks.iter().map(coming)),
-            Some(picks) => events.extend(picks.iter().map(|pick| coming(&batch.picks[*pick as usize]))),
+            None => batch.picks.iter().for_each(|place| add(*place)),
+            Some(picks) => picks.iter().for_each(|pick| add(batch.picks[*pick as usize])),
         }
         let count = events.len();
         // The error is the sink's, too: it ends where a panic is caught.

@@ -162,12 +162,19 @@ impl Bundle {
     /// Event `index`; `ledgers` are those of all sources.
     #[inline]
     pub(super) fn event<'a>(&'a self, index: usize, ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
+        let [id, payload, extra] = self.parts(index);
+        let event = Event::new(id, payload);
+        if extra.is_empty() { event } else { with_extra(event, extra, ledgers) }
+    }
+
+    /// The bytes of event `index`: its ID, its payload, and what only some events have.
+    #[inline]
+    pub(super) fn parts(&self, index: usize) -> [&[u8]; 3] {
         let packed = &self.events[index];
         let bytes = &self.bytes[packed.range()];
         let (id, rest) = bytes.split_at(packed.id_bytes as usize);
         let (payload, extra) = rest.split_at(packed.payload_bytes as usize);
-        let event = Event::new(id, payload);
-        if extra.is_empty() { event } else { with_extra(event, extra, ledgers) }
+        [id, payload, extra]
     }
 
     /// All events, in order.
@@ -258,8 +265,9 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     *this
 }
 
+/// An event with its extra bytes.
 #[cold]
-fn with_extra<'a>(mut event: Event<'a>, extra: &'a [u8], ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
+pub(super) fn with_extra<'a>(mut event: Event<'a>, extra: &'a [u8], ledgers: &'a [Arc<Ledger>]) -> Event<'a> {
     let extra = Extra::read(extra);
     if let Some(time) = extra.time {
         event = event.with_time(time);
