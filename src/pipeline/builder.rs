@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 use super::books::{Latencies, PipelineStats};
 use super::bundle::{Bundle, EVENTS_MAX};
 use super::channel::SegQueue;
-use super::commit::{CommitAt, Recorder};
+use super::commit::Recorder;
+use super::commit_queue::CommitAt;
 use super::desk::{DEAD_LETTER, Desk, SINKS_MAX};
 use super::lane::{self, Lanes};
 use super::sources::Sources;
@@ -183,8 +184,8 @@ impl PipelineBuilder {
         let mut workers: Vec<Life> = Vec::new();
         for (index, (outlet, sink)) in outlets.into_iter().zip(own).enumerate() {
             let lanes = (!is_own).then(|| lanes_of_sinks.clone());
-            let recorder = Recorder::new(at, sink_name.clone(), keeps_positions);
-            let desk = Desk::new(&shared, index, lanes, dead_letter.clone(), recorder);
+            let recorder = Recorder::new(sink_name.clone(), keeps_positions);
+            let desk = Desk::new(&shared, index, lanes, dead_letter.clone(), at, recorder);
             let desk = Arc::new(Mutex::new(desk));
             desks.push(Arc::clone(&desk));
             let worker = Worker { shared: Arc::clone(&shared), index, outlet, desk, sink, is_exact };
@@ -239,16 +240,12 @@ impl PipelineBuilder {
         }
     }
 
-    /// When batches are committed: see [`CommitAt`].
+    /// When batches are committed.
     fn commit_at(&self) -> CommitAt {
         // Of several behind one the weakest speaks, so all but the strongest are flushed; where that does nothing it costs nothing.
         let all = self.sinks.iter().flatten().chain(&self.dead_letter);
         let needs_flush = all.map(|sink| sink.guarantees().durable).any(|durable| durable != Durable::OnDelivery);
-        match self.dedup.durability() {
-            Some(Durability::Interval(interval)) if needs_flush => CommitAt::Within(interval),
-            Some(Durability::PowerLoss) if needs_flush => CommitAt::Synced,
-            _ => CommitAt::Once,
-        }
+        CommitAt::new(self.dedup.durability(), needs_flush)
     }
 }
 

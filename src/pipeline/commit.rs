@@ -1,9 +1,7 @@
 //! Committing what is out.
 //!
-//! A batch's ids are marked once every sink has its events, in the order in which the batches landed. What a sink holds only
-//! in memory or in the page cache has to be on disk before a frame that will survive a power cut says that it was delivered: an
-//! ID whose event is gone would be an event lost. So with such a sink each commit is preceded by a flush, at
-//! [`Durability::PowerLoss`] one for each batch, at [`Durability::Interval`] one for all that landed within the interval.
+//! A batch's ids are marked once every sink has its events, in the order in which the batches landed, and when the
+//! [`CommitQueue`](super::CommitQueue) says so.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -11,23 +9,13 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::batch::{Batch, Place};
 use super::bundle::BYTES_MAX;
+use super::commit_queue::CommitStep;
 use super::desk::{Desk, Stop};
 use super::settle::{Settled, Tellings};
 use super::sources::{Ledger, Origin};
 use crate::dedup::{Durability, Error, Progress, Reservation};
 use crate::event::Fingerprint;
 use crate::sync::whole::{Ordering, thread};
-
-/// When a batch that is out is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CommitAt {
-    /// At once.
-    Once,
-    /// At once, after a flush of the sinks.
-    Synced,
-    /// Together with others, so long after the first of them, after a flush of the sinks.
-    Within(Duration),
-}
 
 /// A batch that every sink has, but for what failed.
 pub(super) struct Out {
@@ -46,7 +34,6 @@ pub(super) struct Out {
 
 /// Records ids and how far sources and the sink are.
 pub(super) struct Recorder {
-    pub(super) at: CommitAt,
     /// The name of the sink whose positions are kept.
     sink: Option<Vec<u8>>,
     /// There is a state that keeps positions.
@@ -57,34 +44,11 @@ pub(super) struct Recorder {
     next_look: Option<Instant>,
     /// Somebody was told that something is settled since the last look.
     has_news: bool,
-    /// When the first that is out has waited long enough.
-    due: Option<Instant>,
-    /// A flush is under way.
-    is_flushing: bool,
-    /// The worker is to flush its own sink, for so many outs.
-    pub(super) own_flush: Option<usize>,
-    /// So many outs are flushed.
-    flushed: usize,
 }
 
 impl Recorder {
-    pub(super) fn new(at: CommitAt, sink: Option<Vec<u8>>, keeps_positions: bool) -> Self {
-        Self {
-            at,
-            sink,
-            keeps_positions,
-            recorded: Vec::new(),
-            next_look: None,
-            has_news: false,
-            due: None,
-            is_flushing: false,
-            own_flush: None,
-            flushed: 0,
-        }
-    }
-
-    pub(super) fn flushed(&mut self, outs: usize) {
-        (self.is_flushing, self.flushed) = (false, outs);
+    pub(super) fn new(sink: Option<Vec<u8>>, keeps_positions: bool) -> Self {
+        Self { sink, keeps_positions, recorded: Vec::new(), next_look: None, has_news: false }
     }
 
     /// Marks `reservation`, with positions. Waits for room in the log. Exactly once, `origins` are where the events come from that
@@ -192,42 +156,19 @@ fn until_room(shared: &Shared, mut record: impl FnMut() -> Result<(), Error>) ->
 }
 
 impl Desk {
-    /// When what is out is to be committed.
-    pub(super) fn commit_due(&self) -> Option<Instant> {
-        if self.recorder.is_flushing { None } else { self.recorder.due }
-    }
-
     /// Commits what is out and has waited long enough.
     pub(super) fn commit_when_due(&mut self, now: Instant) -> Result<(), Stop> {
-        let flushed = std::mem::take(&mut self.recorder.flushed);
-        if flushed > 0 {
-            self.commit_first(flushed, now)?;
+        self.commit_flushed()?;
+        if self.outs_are_many() {
+            self.outs.hurry(now);
         }
-        if self.outs.is_empty() || self.recorder.is_flushing {
-            return Ok(());
-        }
-        if let CommitAt::Within(interval) = self.recorder.at {
-            let due = *self.recorder.due.get_or_insert(now + interval.min(INTERVAL_MAX));
-            if now < due && !self.outs_are_many() {
-                return Ok(());
-            }
-        }
-        let count = self.outs.len();
-        match (self.recorder.at, &self.lanes) {
-            (CommitAt::Once, _) => self.commit_first(count, now),
+        match self.outs.step(now) {
+            CommitStep::Wait | CommitStep::Commit => {}
             // With no lock held, by the worker.
-            (_, None) => {
-                (self.recorder.is_flushing, self.recorder.own_flush) = (true, Some(count));
-                Ok(())
-            }
-            // Each job was flushed.
-            (CommitAt::Synced, Some(_)) => self.commit_first(count, now),
-            (CommitAt::Within(_), Some(_)) => {
-                self.recorder.is_flushing = true;
-                self.launch_flush(count);
-                Ok(())
-            }
+            CommitStep::Flush(flush) if self.lanes.is_none() => self.own_flush = Some(flush),
+            CommitStep::Flush(flush) => self.launch_flush(flush),
         }
+        Ok(())
     }
 
     /// Whether what is out keeps so much of the pool that it cannot wait for others.
@@ -238,10 +179,9 @@ impl Desk {
             || self.shared.intakes[self.worker].wants_bytes() && keeps_bytes()
     }
 
-    /// Commits the first `count` that are out, each as a frame of its own: any number of them may be what a crash leaves.
-    fn commit_first(&mut self, count: usize, now: Instant) -> Result<(), Stop> {
-        for _ in 0..count {
-            let Some(out) = self.outs.front_mut() else { break };
+    /// Commits what needs no flush any more, each batch as a frame of its own: any number of them may be what a crash leaves.
+    fn commit_flushed(&mut self) -> Result<(), Stop> {
+        while let Some(out) = self.outs.peek() {
             if let Some(reservation) = &mut out.reservation {
                 let is_needed = !self.attached.is_empty() || !out.repeats.is_empty();
                 let ids = if is_needed { reservation.fingerprints().to_vec() } else { Vec::new() };
@@ -251,7 +191,7 @@ impl Desk {
                 };
                 self.recorder.record(&self.shared, reservation, out.position.as_deref(), &origins)?;
                 out.reservation = None;
-                let Some(mut out) = self.outs.pop_front() else { break };
+                let Some(mut out) = self.outs.next() else { break };
                 let ended = self.end_all_attached(&ids, &mut out.tellings);
                 self.finish(out, &ids)?;
                 ended?;
@@ -260,22 +200,11 @@ impl Desk {
                 if out.position.is_some() {
                     self.recorder.record_positions(&self.shared, out.position.as_deref())?;
                 }
-                let Some(out) = self.outs.pop_front() else { break };
+                let Some(out) = self.outs.next() else { break };
                 self.finish(out, &[])?;
             }
         }
-        self.recorder.due = match self.recorder.at {
-            CommitAt::Within(interval) if !self.outs.is_empty() => Some(now + interval.min(INTERVAL_MAX)),
-            _ => None,
-        };
         Ok(())
-    }
-
-    /// Nothing more comes: what is out is committed without waiting for more.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        if self.recorder.due.is_some() {
-            self.recorder.due = Some(now);
-        }
     }
 
     /// A committed batch leaves the desk.
@@ -332,7 +261,5 @@ impl Desk {
 
 /// How often the positions of sources are recorded, at most.
 const LOOK: Duration = Duration::from_millis(10);
-/// A longer one is cut: nothing waits for a day.
-const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How often a full log is tried again.
 const ROOM_POLL: Duration = Duration::from_millis(20);

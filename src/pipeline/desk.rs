@@ -22,7 +22,8 @@ use super::Shared;
 use super::batch::{Batch, Failures, Single};
 use super::books::PipelineStats;
 use super::channel::{Sender, TrySendError};
-use super::commit::{CommitAt, Out, Recorder};
+use super::commit::{Out, Recorder};
+use super::commit_queue::{CommitAt, CommitQueue, Flush};
 use super::delivery::Delivery;
 use super::flight::{Failure, Flight};
 use super::held::{Attached, Delayed};
@@ -61,7 +62,10 @@ pub(super) struct Desk {
     pub(super) is_closing: bool,
     /// Bundles of the pool that are with nobody any more.
     pub(super) gone: usize,
-    pub(super) outs: VecDeque<Out>,
+    pub(super) outs: CommitQueue<Out>,
+    commit_at: CommitAt,
+    /// The worker is to flush its own sink.
+    pub(super) own_flush: Option<Flush>,
     pub(super) recorder: Recorder,
     pub(super) delayed: Delayed,
     pub(super) attached: Attached,
@@ -86,8 +90,11 @@ impl Desk {
         worker: usize,
         lanes: Option<Vec<Lanes>>,
         dead_letter: Option<Lanes>,
+        commit_at: CommitAt,
         recorder: Recorder,
     ) -> Self {
+        // With lanes each job is flushed.
+        let is_flushed = lanes.is_some() && commit_at == CommitAt::Synced;
         Self {
             shared: Arc::clone(shared),
             worker,
@@ -100,7 +107,9 @@ impl Desk {
             has_lost_lane: false,
             is_closing: false,
             gone: 0,
-            outs: VecDeque::new(),
+            outs: CommitQueue::new(if is_flushed { CommitAt::Once } else { commit_at }),
+            commit_at,
+            own_flush: None,
             recorder,
             delayed: Delayed::default(),
             attached: Attached::default(),
@@ -139,7 +148,7 @@ impl Desk {
     /// When something will be due, if nothing comes.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let untold = (!self.untold.is_empty()).then(|| Instant::now() + POLL / 4);
-        let dues = [self.delayed.next_due(), self.commit_due(), self.recorder.look_due(), self.next_poll, untold];
+        let dues = [self.delayed.next_due(), self.outs.due(), self.recorder.look_due(), self.next_poll, untold];
         dues.into_iter().flatten().min()
     }
 
@@ -278,7 +287,7 @@ impl Desk {
                 });
                 if picks.as_ref().is_none_or(|picks| !picks.is_empty()) {
                     // The dead letter is flushed with each job: few go there, and no other flush is meant for it.
-                    let flush = match self.recorder.at {
+                    let flush = match self.commit_at {
                         CommitAt::Once => false,
                         CommitAt::Synced => true,
                         CommitAt::Within(_) => flight.to_dead_letter,
@@ -347,8 +356,8 @@ impl Desk {
     /// All sinks are done with a flight: what failed is held, the rest is out.
     fn land(&mut self, flight: Flight) {
         let Flight { batch, mut doubt, repeats, mut tellings, to_dead_letter, flushes, position, .. } = flight;
-        if let Some(outs) = flushes {
-            return self.recorder.flushed(outs);
+        if let Some(flush) = flushes {
+            return self.outs.flushed(flush, Instant::now());
         }
         let Some(mut batch) = Arc::into_inner(batch) else {
             // A sink cannot keep hold of it, and a lane drops it before it says so.
@@ -367,12 +376,13 @@ impl Desk {
             }
         }
         let reservation = doubt.reservation();
-        self.outs.push_back(Out { reservation, batch, failed, repeats, tellings, firsts, settled, position });
+        let out = Out { reservation, batch, failed, repeats, tellings, firsts, settled, position };
+        self.outs.push(out, Instant::now());
     }
 
-    /// Has all lanes flush what the first `outs` hold.
-    pub(super) fn launch_flush(&mut self, outs: usize) {
-        self.launch(Flight { flushes: Some(outs), ..Flight::new(Batch::of(Vec::new())) });
+    /// Has all lanes flush.
+    pub(super) fn launch_flush(&mut self, flush: Flush) {
+        self.launch(Flight { flushes: Some(flush), ..Flight::new(Batch::of(Vec::new())) });
     }
 
     /// Of events that cannot be judged, as nothing can be recorded any more.

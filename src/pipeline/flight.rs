@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Place};
+use super::commit_queue::Flush;
 use super::held::Trial;
 use super::settle::Tellings;
 use crate::dedup::Reservation;
@@ -17,8 +18,8 @@ pub(super) struct Flight {
     /// About the duplicates of the batch.
     pub(super) tellings: Tellings,
     pub(super) to_dead_letter: bool,
-    /// A flush of this many outs.
-    pub(super) flushes: Option<usize>,
+    /// It is a flush, and of these.
+    pub(super) flushes: Option<Flush>,
     pub(super) jobs_left: usize,
     /// Where the sink stood behind it.
     pub(super) position: Option<Vec<u8>>,

@@ -22,6 +22,7 @@ mod builder;
 mod bundle;
 mod channel;
 mod commit;
+mod commit_queue;
 mod conflict;
 mod delivery;
 mod desk;
@@ -61,6 +62,7 @@ use crate::time::Timestamp;
 
 pub use books::{Latency, PipelineStats};
 pub use builder::PipelineBuilder;
+pub use commit_queue::{CommitAt, CommitQueue, CommitStep, Flush};
 pub use delivery::Delivery;
 pub use error::{BatchRefused, DrainError, Refused, StartError, SubmitError};
 pub use producer::Producer;

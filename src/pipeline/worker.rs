@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, Deliverer, Outcome, Single, message};
 use super::books::Latencies;
 use super::bundle::Bundle;
+use super::commit_queue::Flush;
 use super::desk::{Desk, Stop};
 use super::lane::flush;
 use super::settle::Tellings;
@@ -66,7 +67,7 @@ impl Worker {
             let mut desk = lock(&self.desk);
             desk.is_closing = self.outlet.is_closed();
             let advanced = desk.advance(now);
-            let own_flush = desk.recorder.own_flush.take();
+            let own_flush = desk.own_flush.take();
             let tellings = std::mem::take(&mut desk.tellings);
             let free = std::mem::take(&mut desk.free);
             // What is taken out here is delivered in this round.
@@ -80,8 +81,8 @@ impl Worker {
             }
             self.tell(tellings)?;
             advanced?;
-            if let Some(outs) = own_flush {
-                self.flush_own(outs)?;
+            if let Some(flush) = own_flush {
+                self.flush_own(flush)?;
                 continue;
             }
             if let Some((number, batch)) = ready {
@@ -103,7 +104,7 @@ impl Worker {
                 continue;
             }
             if self.outlet.is_closed() {
-                lock(&self.desk).hurry(now);
+                lock(&self.desk).outs.hurry(now);
             }
             if self.outlet.collect() && self.end()? {
                 return Ok(());
@@ -112,12 +113,12 @@ impl Worker {
         }
     }
 
-    /// Has the sink at hand put on disk what so many outs hold.
-    fn flush_own(&mut self, outs: usize) -> Result<(), Stop> {
+    /// Has the sink at hand put on disk what it holds.
+    fn flush_own(&mut self, own: Flush) -> Result<(), Stop> {
         if let Some(sink) = sink_of(&mut self.sink) {
             flush(sink).map_err(|error| Stop::Broken(format!("the sink cannot flush: {error}")))?;
         }
-        lock(&self.desk).recorder.flushed(outs);
+        lock(&self.desk).outs.flushed(own, Instant::now());
         Ok(())
     }
 
@@ -163,7 +164,7 @@ impl Worker {
     /// Everything has come. True when everything is finished, too.
     fn end(&mut self) -> Result<bool, Stop> {
         let mut desk = lock(&self.desk);
-        desk.hurry(Instant::now());
+        desk.outs.hurry(Instant::now());
         if desk.waits_for_disk() {
             self.shared.dedup.sync().map_err(Stop::Log)?;
             desk.tell_durable();
