@@ -8,12 +8,12 @@
 //! with its own positions. They are not merged into one: each frame is whole by itself, so any number of them may be
 //! what a crash leaves.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use dedupd::pipeline::{CommitAt, CommitQueue, Flush};
 use dedupd::{Deduplicator, Fingerprint, Progress, Reservation, ReserveVerdict, Timestamp};
 
 use super::control::lock;
@@ -25,17 +25,6 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::state_dir;
 
-/// When a batch that is out is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommitAt {
-    /// At once.
-    Once,
-    /// At once, after a sync of the outputs.
-    Synced,
-    /// Together with others, so long after the first of them, after a sync of the outputs.
-    Within(Duration),
-}
-
 /// A batch that is out.
 #[derive(Debug)]
 pub struct Out {
@@ -46,17 +35,21 @@ pub struct Out {
     pub repeats: Vec<(Fingerprint, Timestamp)>,
 }
 
+impl Out {
+    /// How many ids were asked about.
+    fn ids(&self) -> usize {
+        self.reservation.as_ref().map_or(0, |reserved| reserved.verdicts().len())
+    }
+}
+
 /// What is out and not committed.
 pub struct Commits<'a> {
     dedup: &'a Deduplicator,
-    at: CommitAt,
-    pending: VecDeque<Out>,
+    queue: CommitQueue<Out>,
     ids: usize,
     /// Reserved ids cannot be forgotten to make room, so they may not fill the set.
     ids_max: usize,
     times: (Timestamp, Timestamp),
-    /// Batches that were ever out.
-    out: u64,
     pub room: Room,
     /// Nothing is committed once it is lost.
     trust: Arc<Trust>,
@@ -70,12 +63,10 @@ impl<'a> Commits<'a> {
     pub fn new(dedup: &'a Deduplicator, at: CommitAt, config: &Config, room: Room, outputs: &Outputs) -> Self {
         Self {
             dedup,
-            at,
-            pending: VecDeque::new(),
+            queue: CommitQueue::new(at),
             ids: 0,
             ids_max: config.ids_together_max.min(IDS_PENDING_MAX),
             times: NO_TIMES,
-            out: 0,
             room,
             trust: Arc::clone(&outputs.trust),
             uncommitted: what_becomes_of_uncommitted(config, outputs),
@@ -85,24 +76,17 @@ impl<'a> Commits<'a> {
 
     /// Commits a batch that is out, or has it wait for others.
     pub fn take(&mut self, out: Out, outputs: &mut Outputs, alarm: &Alarm) -> Result<(), Failure> {
-        match self.at {
-            CommitAt::Once => return self.commit(out),
-            CommitAt::Synced => {
-                outputs.sync()?;
-                return self.commit(out);
-            }
-            CommitAt::Within(_) => {}
+        let (now, due) = (Instant::now(), self.queue.due());
+        self.ids += out.ids();
+        self.queue.push(out, now);
+        if self.collects() && self.ids < self.ids_max && self.queue.len() < BATCHES_PENDING_MAX {
+            // Who waits for the alarm flushes, while others write on.
+            self.queue.due().filter(|at| due != Some(*at)).into_iter().for_each(|due| alarm.set(due));
+            return Ok(());
         }
-        self.ids += out.reservation.as_ref().map_or(0, |reserved| reserved.verdicts().len());
-        self.pending.push_back(out);
-        self.out += 1;
-        match self.at {
-            _ if self.ids >= self.ids_max || self.pending.len() >= BATCHES_PENDING_MAX => self.flush(outputs),
-            CommitAt::Within(interval) if self.pending.len() == 1 => {
-                alarm.set(interval);
-                Ok(())
-            }
-            _ => Ok(()),
+        match self.queue.at() {
+            CommitAt::Once => self.commit_flushed(),
+            _ => self.flush(outputs),
         }
     }
 
@@ -115,39 +99,34 @@ impl<'a> Commits<'a> {
 
     /// Commits all that is out.
     pub fn flush(&mut self, outputs: &mut Outputs) -> Result<(), Failure> {
-        if self.pending.is_empty() {
+        if self.queue.is_empty() {
             return Ok(());
         }
+        let flush = self.queue.begin_flush();
         if let Err(failure) = outputs.sync() {
             self.forget();
             return Err(failure);
         }
-        self.commit_first(self.pending.len())
-    }
-
-    /// How many batches were ever out: what [`Commits::synced`] takes once the outputs were synced after that.
-    pub fn out(&self) -> u64 {
-        self.out
+        self.queue.flushed(flush, Instant::now());
+        self.commit_flushed()
     }
 
     /// Whether batches may wait for each other.
     pub fn collects(&self) -> bool {
-        matches!(self.at, CommitAt::Within(_))
+        matches!(self.queue.at(), CommitAt::Within(_))
     }
 
-    /// Commits the batches that were out when `out` of them were, and are not committed yet.
-    pub fn synced(&mut self, out: u64, alarm: &Alarm) -> Result<(), Failure> {
-        let newer = usize::try_from(self.out - out).unwrap_or(usize::MAX);
-        self.commit_first(self.pending.len().saturating_sub(newer))?;
-        if let (CommitAt::Within(interval), true) = (self.at, !self.pending.is_empty()) {
-            alarm.set(interval);
-        }
+    /// Commits the batches that were out when a sync of the outputs began, and are not committed yet.
+    fn synced(&mut self, flush: Flush, alarm: &Alarm) -> Result<(), Failure> {
+        self.queue.flushed(flush, Instant::now());
+        self.commit_flushed()?;
+        self.queue.due().into_iter().for_each(|due| alarm.set(due));
         Ok(())
     }
 
     /// Nothing that waits is committed: what is on disk is not known.
     fn forget(&mut self) {
-        self.pending.clear();
+        drop(self.queue.take_all());
         (self.ids, self.times) = (0, NO_TIMES);
     }
 
@@ -155,7 +134,7 @@ impl<'a> Commits<'a> {
     /// so in event time all of them must be within one window.
     pub fn fits(&self, times: (Timestamp, Timestamp)) -> bool {
         let (first, last) = (self.times.0.min(times.0), self.times.1.max(times.1));
-        self.pending.is_empty() || last.saturating_since(first) < self.dedup.window()
+        self.queue.is_empty() || last.saturating_since(first) < self.dedup.window()
     }
 
     /// Events of these times wait from now on.
@@ -163,16 +142,15 @@ impl<'a> Commits<'a> {
         self.times = (self.times.0.min(times.0), self.times.1.max(times.1));
     }
 
-    fn commit_first(&mut self, count: usize) -> Result<(), Failure> {
-        for _ in 0..count {
-            let Some(out) = self.pending.pop_front() else { break };
-            self.ids -= out.reservation.as_ref().map_or(0, |reserved| reserved.verdicts().len());
+    fn commit_flushed(&mut self) -> Result<(), Failure> {
+        while let Some(out) = self.queue.next() {
+            self.ids -= out.ids();
             if let Err(failure) = self.commit(out) {
                 self.forget();
                 return Err(failure);
             }
         }
-        if self.pending.is_empty() {
+        if self.queue.is_empty() {
             self.times = NO_TIMES;
         }
         Ok(())
@@ -234,17 +212,17 @@ pub fn what_becomes_of_uncommitted(config: &Config, outputs: &Outputs) -> &'stat
 pub struct Unfinished {
     files: Vec<Unsynced>,
     trust: Arc<Trust>,
-    out: u64,
+    flush: Flush,
 }
 
 impl Unfinished {
-    pub fn new(outputs: &Outputs, commits: &Commits<'_>) -> Self {
+    pub fn new(outputs: &Outputs, commits: &mut Commits<'_>) -> Self {
         let unsynced = |(number, output): (usize, &Output)| {
             let (file, writes) = output.unsynced()?;
             Some(Unsynced { number, file, writes, name: output.name() })
         };
         let files = outputs.all().enumerate().filter_map(unsynced).collect();
-        Self { files, trust: Arc::clone(&outputs.trust), out: commits.out() }
+        Self { files, trust: Arc::clone(&outputs.trust), flush: commits.queue.begin_flush() }
     }
 
     /// Puts the files on disk; with no lock held, as it may take long.
@@ -261,7 +239,7 @@ impl Unfinished {
             outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
         }
         outputs.check()?;
-        commits.synced(self.out, alarm)
+        commits.synced(self.flush, alarm)
     }
 }
 
@@ -283,9 +261,8 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Rings after `delay`, unless it rings before that anyway.
-    pub fn set(&self, delay: Duration) {
-        let due = Instant::now() + delay;
+    /// Rings at `due`, unless it rings before that anyway.
+    pub fn set(&self, due: Instant) {
         let mut state = lock(&self.state);
         if state.0.is_none_or(|other| due < other) {
             state.0 = Some(due);

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
+use dedupd::pipeline::CommitAt;
 use dedupd::sink::WriteError;
 use dedupd::{
-    Clock, Deduplicator, Durability, Fingerprint, Progress, Reason, Reservation, ReserveVerdict, SystemClock,
-    Timestamp, Unjudged,
+    Clock, Deduplicator, Fingerprint, Progress, Reason, Reservation, ReserveVerdict, SystemClock, Timestamp, Unjudged,
 };
 
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
-use super::commit::{CommitAt, Commits, Out, Unfinished, what_becomes_of_uncommitted};
+use super::commit::{Commits, Out, Unfinished, what_becomes_of_uncommitted};
 use super::control::{Control, lock};
 use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
@@ -163,8 +163,8 @@ impl<'a> Writer<'a> {
     }
 
     /// What is to be synced before all that is out now can be committed.
-    pub fn begin_commit(&self) -> Unfinished {
-        Unfinished::new(&self.outputs, &self.commits)
+    pub fn begin_commit(&mut self) -> Unfinished {
+        Unfinished::new(&self.outputs, &mut self.commits)
     }
 
     fn write_lines(&mut self, chunk: &Chunk) -> Result<(), Stop> {
@@ -445,12 +445,11 @@ impl<'a> Writer<'a> {
 
 /// What the durability asks for, given where the lines go.
 fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
-    match config.state.map(|state| state.durability) {
-        _ if config.delivery == Delivery::AtMostOnce => CommitAt::Once,
-        // What goes to a pipe comes again until it is committed. Only a file beside it is worth the wait for a sync.
-        _ if config.delivery != Delivery::ExactlyOnce && !outputs.all().any(Output::is_regular) => CommitAt::Once,
-        Some(Durability::Interval(interval)) => CommitAt::Within(interval),
-        Some(Durability::PowerLoss) => CommitAt::Synced,
-        _ => CommitAt::Once,
-    }
+    // What goes to a pipe comes again until it is committed. Only a file beside it is worth the wait for a sync.
+    let needs_flush = match config.delivery {
+        Delivery::AtMostOnce => false,
+        Delivery::ExactlyOnce => true,
+        Delivery::AtLeastOnce => outputs.all().any(Output::is_regular),
+    };
+    CommitAt::new(config.state.map(|state| state.durability), needs_flush)
 }
