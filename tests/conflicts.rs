@@ -428,6 +428,29 @@ fn a_digest_is_not_late_behind_the_events_after_it() {
     assert!(reserved.verdicts().iter().all(|verdict| *verdict == ReserveVerdict::FirstSeen));
 }
 
+/// What a batch found known at its beginning, and marks again because a limit took it meanwhile, is not its own any more: another
+/// batch may have reserved it by the time that this one is dropped.
+#[test]
+fn a_batch_that_is_dropped_lets_go_of_no_payload_that_another_has_reserved() {
+    let clock = ManualClock::new();
+    let builder = builder(OnConflict::Pass, &clock).extend_on_duplicate(true);
+    let dedup = builder.max_ids(640).when_full(WhenFull::EvictOldest).build().unwrap();
+    assert_eq!(settle(&dedup, (0, 0)), ReserveVerdict::FirstSeen);
+    clock.advance(Duration::from_millis(SLACK as u64));
+    reserve(&dedup, &(1..300).map(|id| (id, id)).collect::<Vec<_>>()).commit().unwrap();
+    clock.advance(Duration::from_millis(SLACK as u64));
+    // Its ID is asked about, and stays; its payload is the oldest, and makes room.
+    let events: Vec<Event> = std::iter::once((0, 0)).chain((1_000..1_060).map(|id| (id, id))).collect();
+    let first = reserve(&dedup, &events);
+    assert_eq!((first.verdicts()[0], dedup.stats().evicted_early > 0), (ReserveVerdict::Duplicate, true));
+    assert!(dedup.forget(0_u64.to_le_bytes()).unwrap());
+    let second = reserve(&dedup, &[(0, 0)]);
+    assert_eq!(second.verdicts(), [ReserveVerdict::FirstSeen]);
+    drop(first);
+    second.commit().unwrap();
+    assert_eq!(settle(&dedup, (0, 0)), ReserveVerdict::Duplicate);
+}
+
 /// Each ID has one payload for ever, so nothing may ever be a conflict: whatever ends, is evicted, refused, dropped, or asked by
 /// others at the same time.
 #[test]

@@ -230,6 +230,30 @@ fn a_repeat_within_a_reservation_is_in_flight_and_a_question_about_it_a_duplicat
     assert_eq!(dedup.observe("a"), Verdict::FirstSeen);
 }
 
+/// Who is first in its line is a matter of chance: what is pending, or what is seen.
+#[test]
+fn a_repeat_of_what_is_seen_is_a_duplicate_also_while_a_later_one_of_its_id_is_pending() {
+    let dedup = builder(&ManualClock::new()).lateness(HOUR * 2).max_future(HOUR * 2).build().unwrap();
+    let at = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
+    let ids: Vec<_> = (0..2_000_u64).map(u64::to_le_bytes).collect();
+    let (fillers, ids) = ids.split_at(1_000);
+    let each = |ids: &[[u8; 8]], time| ids.iter().map(|id| (dedup.fingerprint(id), time)).collect::<Vec<_>>();
+    for ids in [fillers, ids] {
+        dedup.reserve_fingerprints_at(&each(ids, at(0))).unwrap().commit().unwrap();
+    }
+    // Leaves places free before those that are taken.
+    fillers.iter().for_each(|id| assert!(dedup.forget(id).unwrap()));
+    let again = dedup.reserve_fingerprints_at(&each(ids, at(65))).unwrap();
+    assert!(again.verdicts().iter().all(|verdict| *verdict == ReserveVerdict::FirstSeen));
+    let late = dedup.reserve_fingerprints_at(&each(ids, at(50))).unwrap();
+    assert!(
+        late.verdicts().iter().all(|verdict| *verdict == ReserveVerdict::Duplicate),
+        "they are seen since minute 0"
+    );
+    let later = dedup.reserve_fingerprints_at(&each(ids, at(70))).unwrap();
+    assert!(later.verdicts().iter().all(|verdict| *verdict == ReserveVerdict::InFlight));
+}
+
 #[test]
 fn a_limit_on_memory_is_kept_and_evicts_about_a_64th() {
     for bytes in [1 << 18, 1 << 20, 8 << 20, 40 << 20] {

@@ -78,7 +78,7 @@ struct Inner {
     bypassed: AtomicU64,
     on_conflict: OnConflict,
     digester: Digester,
-    /// Held while a batch with payload digests is judged: see [`conflict`].
+    /// Held while a batch with payload digests is judged, marked or released: see [`conflict`].
     judging: Mutex<()>,
     /// Conflicts that were found. Relaxed: it orders nothing.
     conflicts: AtomicU64,

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::Inner;
 use crate::dedup::{Error, Progress};
 use crate::event::{Fingerprint, ReserveVerdict, Unjudged};
 use crate::time::Timestamp;
 use crate::window::{Answer, Places, Times, When};
-use std::sync::Arc;
 
 /// Ids reserved and not yet resolved. [`commit`](Self::commit) marks them as seen; dropping it releases them, so that
 /// whoever asks next is told [`ReserveVerdict::FirstSeen`].
@@ -44,13 +44,15 @@ pub struct Reservation {
     latest: Option<Timestamp>,
 }
 
-/// A payload digest that is reserved.
+/// A payload digest that is to be committed.
 pub(super) struct PendingDigest {
-    /// The ID that is reserved beside it; none when it is a conflict's, whose ID is known.
+    /// The ID that is reserved beside it; none when its ID is known.
     pub(super) id: Option<Fingerprint>,
     pub(super) digest: Fingerprint,
     /// When its ID has one.
     pub(super) time: Option<Timestamp>,
+    /// It is marked already, and only to be recorded: what is pending of it by now is somebody else's.
+    pub(super) is_marked: bool,
 }
 
 /// What was found of a batch with payload digests, and reserved of it.
@@ -243,16 +245,29 @@ impl Reservation {
     /// Marks what is reserved, in memory. Digests come after the ids, so that none is forgotten before its ID is: a repeat
     /// would be a conflict then.
     fn mark(&self) {
+        let _in_pairs = self.judging();
         let clock = self.inner.clock.now().as_nanos();
         match &self.places {
             Some(places) if !self.inner.event_time => self.inner.set.commit_placed(&self.pending, places, clock),
             _ => self.mark_these(&self.pending, self.times.as_deref(), clock),
         }
         if !self.digests.is_empty() {
-            let digests: Vec<Fingerprint> = self.digests.iter().map(|pending| pending.digest).collect();
-            let times: Vec<Timestamp> = self.digests.iter().filter_map(|pending| pending.time).collect();
+            let (digests, times): (Vec<_>, Vec<_>) =
+                self.reserved().map(|pending| (pending.digest, pending.time)).unzip();
+            let times: Vec<Timestamp> = times.into_iter().flatten().collect();
             self.mark_these(&digests, self.times.is_some().then_some(&times), clock);
         }
+    }
+
+    /// The digests that are pending for this.
+    fn reserved(&self) -> impl Iterator<Item = &PendingDigest> {
+        self.digests.iter().filter(|pending| !pending.is_marked)
+    }
+
+    /// Payloads are compared: nobody asks about an ID between it and its digest. A question there could extend the window of the
+    /// ID alone, and a limit make the set forget the time that the digest is about to be marked at.
+    fn judging(&self) -> Option<MutexGuard<'_, ()>> {
+        (!self.digests.is_empty()).then(|| self.inner.judging.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn mark_these(&self, fingerprints: &[Fingerprint], times: Option<&[Timestamp]>, clock: i64) {
@@ -270,8 +285,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        let _in_pairs = self.judging();
         // Ids first: a payload that is unknown while its ID is known is a conflict.
-        for fingerprint in self.pending.iter().chain(self.digests.iter().map(|pending| &pending.digest)) {
+        for fingerprint in self.pending.iter().chain(self.reserved().map(|pending| &pending.digest)) {
             self.inner.set.release(*fingerprint);
         }
     }

@@ -310,23 +310,25 @@ impl Held<'_> {
         let stored = Stored::of(fingerprint);
         let root = self.root(fingerprint);
         let era = self.core.era;
-        let mut known = 0;
+        let (mut known, mut in_flight) = (0, false);
+        // One that is seen comes first: what the question is about is known then, whatever becomes of one that is pending.
         let found = self.segment(root, stored).and_then(|segment| {
             let place = segment.find(stored, |mark| {
                 known += 1;
-                mark.is_pending() || !era.has_expired(mark) && moment.window.contains(mark.generation(era.newest))
+                in_flight |= mark.is_pending();
+                !mark.is_pending() && !era.has_expired(mark) && moment.window.contains(mark.generation(era.newest))
             })?;
             Some(segment.mark(place))
         });
         if let Some(mark) = found {
-            if mark.is_pending() {
-                return Answer::InFlight;
-            }
             if self.common.extend && mark.generation(era.newest) < moment.generation {
                 self.extend(fingerprint, mark, moment.generation);
                 self.gather_refresh(fingerprint, Some(moment.time));
             }
             return Answer::Seen;
+        }
+        if in_flight {
+            return Answer::InFlight;
         }
         if moment.window.first < era.horizon
             && self.common.generations.has_ended_among(moment.window.first..era.horizon)

@@ -144,15 +144,15 @@ impl Held<'_> {
         let root = self.root(fingerprint);
         let era = self.core.era;
         let Some(segment) = self.segment(root, stored) else { return Answer::New };
-        let mut known = false;
-        let found = segment.find(stored, |mark| {
-            known = true;
+        let (mut known, mut in_flight) = (false, false);
+        let seen = segment.find(stored, |mark| {
+            (known, in_flight) = (true, in_flight | mark.is_pending());
             let counts = moment.is_none_or(|moment| moment.window.contains(mark.generation(era.newest)));
-            mark.is_pending() || !era.has_expired(mark) && counts
+            !mark.is_pending() && !era.has_expired(mark) && counts
         });
-        match found {
-            Some(place) if segment.mark(place).is_pending() => Answer::InFlight,
+        match seen {
             Some(_) => Answer::Seen,
+            None if in_flight => Answer::InFlight,
             None if known => Answer::Reappeared,
             None => Answer::New,
         }

@@ -83,7 +83,7 @@ impl<'a> Judge<'a> {
             Some(Answer::New | Answer::Reappeared | Answer::Full) if self.known_before.contains(&digest) => {
                 // Known again at once, also when this batch is dropped: its ID stays.
                 if is_reserved && self.batch.inner.set.commit(digest, self.batch.when(index)) {
-                    self.hold(index, None, digest);
+                    self.hold(index, None, digest, true);
                 }
                 return verdict(answer);
             }
@@ -135,20 +135,20 @@ impl<'a> Judge<'a> {
             _ => {}
         }
         self.unrecorded.remove(&digest);
-        self.hold(index, Some(id), digest);
+        self.hold(index, Some(id), digest, false);
         self.found.pending.push(id);
         self.found.times.iter_mut().for_each(|times| times.extend(self.batch.time(index)));
         ReserveVerdict::FirstSeen
     }
 
     /// Has the digest committed, at the time of its event.
-    fn hold(&mut self, index: usize, id: Option<Fingerprint>, digest: Fingerprint) {
-        self.found.digests.push(PendingDigest { id, digest, time: self.batch.time(index) });
+    fn hold(&mut self, index: usize, id: Option<Fingerprint>, digest: Fingerprint, is_marked: bool) {
+        self.found.digests.push(PendingDigest { id, digest, time: self.batch.time(index), is_marked });
     }
 
     fn conflict(&mut self, index: usize, digest: Fingerprint, in_flight: bool, is_reserved: bool) -> ReserveVerdict {
         if is_reserved && self.batch.inner.on_conflict.records() {
-            self.hold(index, None, digest);
+            self.hold(index, None, digest, false);
         } else {
             self.release_if(is_reserved, digest);
             self.unrecorded.insert(digest);

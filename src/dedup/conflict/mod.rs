@@ -11,8 +11,12 @@
 //! - a first-seen event whose digest cannot be reserved is not judged, and its ID is released;
 //! - where repeats extend windows, digests are looked at before the ids are asked, as an ID stays then that would have left with
 //!   its digest;
-//! - one batch is judged at a time, and an ID that seems to be in conflict is looked at again: what was pending or just
-//!   ending when it was asked for may be gone with its digest.
+//! - one batch is judged, marked or released at a time, so that no question comes between an ID and its digest;
+//! - of several entries of one ID, in event time, those that are seen are looked at before one that is pending: which comes first
+//!   in a line is a matter of chance, and may be another for the digest;
+//! - a reservation marks and releases only what it has reserved itself;
+//! - an ID that seems to be in conflict is looked at again: what was just ending when it was asked for may be gone with its
+//!   digest.
 //!
 //! What is left: a limit that closes generations within one block of a recovery, and payloads under
 //! [`Builder::extend_on_duplicate`](super::Builder::extend_on_duplicate), where a conflict extends the window of the ID and not
