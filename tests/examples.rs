@@ -33,14 +33,27 @@ fn a_webhook_receiver_answers_repeats_as_a_success() {
     );
 }
 
-/// What an example prints. Cargo has built it, unless only this test was asked for.
+#[test]
+fn a_filter_of_ones_own_writes_what_dedupd_writes() {
+    let events = "tools/sample/events.ndjson";
+    let dedupd =
+        Command::new(env!("CARGO_BIN_EXE_dedupd")).args(["--quiet", events]).output().expect("the binary starts");
+    assert!(dedupd.status.success());
+    assert!(run_with("ndjson_file", &[events]).as_bytes() == dedupd.stdout, "the outputs differ");
+}
+
 fn run(name: &str) -> String {
+    run_with(name, &[])
+}
+
+/// What an example prints. Cargo has built it, unless only this test was asked for.
+fn run_with(name: &str, arguments: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["run", "--quiet"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let output = cargo.output().expect("cargo");
+    let output = cargo.args(["--example", name, "--"]).args(arguments).output().expect("cargo");
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
