@@ -77,9 +77,11 @@ impl Survey {
 
     /// Reads only the headers.
     pub(crate) fn of_headers(storage: &dyn Storage) -> Result<Self, OpenError> {
-        let mut survey = Self::default();
-        survey.read_headers(storage)?;
-        Ok(survey)
+        steadily(|| {
+            let mut survey = Self::default();
+            survey.read_headers(storage)?;
+            Ok(survey)
+        })
     }
 
     fn read_headers(&mut self, storage: &dyn Storage) -> Result<(), OpenError> {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::storage::simulated::Fault;
 use super::damage::sample;
 use super::*;
 
@@ -50,6 +51,19 @@ fn a_survey_of_a_damaged_log_tells_the_rest_and_changes_nothing() {
     assert_eq!(simulated.files().len(), 3);
 }
 
+/// As when its owner closes the log, and takes away the segment that was prepared.
+#[test]
+fn a_file_that_goes_after_it_was_listed_has_the_headers_read_again() {
+    let simulated = Simulated::with_files(&sample(true).0);
+    // The first call lists.
+    for call in 2..=4 {
+        simulated.fail_at(call, Fault::Error { kind: std::io::ErrorKind::NotFound, is_sticky: false });
+        assert_eq!(Survey::of_headers(&simulated).unwrap().segments.len(), 3);
+    }
+    simulated.fail_at(2, Fault::Error { kind: std::io::ErrorKind::PermissionDenied, is_sticky: false });
+    Survey::of_headers(&simulated).unwrap_err();
+}
+
 #[test]
 fn a_log_may_be_read_while_it_is_written_and_ages_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -73,6 +87,7 @@ fn a_log_may_be_read_while_it_is_written_and_ages_out() {
         while !is_over.load(Ordering::Acquire) {
             let (survey, read) = Survey::of(&disk);
             assert!(read.is_ok(), "{read:?}");
+            Survey::of_headers(&disk).unwrap();
             let frames: u64 = survey.segments.values().map(|segment| segment.frames).sum();
             surveys += u64::from(frames > 0);
             let (mut last, mut time) = (0, 0);
