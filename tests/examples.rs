@@ -34,7 +34,7 @@ fn a_webhook_receiver_answers_repeats_as_a_success() {
 }
 
 #[test]
-fn a_filter_of_ones_own_writes_what_dedupd_writes() {
+fn a_filter_of_ones_own_writes_the_first_seen_events_that_dedupd_writes() {
     let events = "tools/sample/events.ndjson";
     let dedupd =
         Command::new(env!("CARGO_BIN_EXE_dedupd")).args(["--quiet", events]).output().expect("the binary starts");

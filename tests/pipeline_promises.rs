@@ -298,3 +298,42 @@ fn a_first_run_that_ends_before_its_first_commit_can_be_gone_on_from() {
     let again = Pipeline::builder(open()).sink(NdjsonSink::file(&file).unwrap()).start();
     assert!(again.is_ok(), "{:?}", again.err());
 }
+
+/// In event time two events of one ID are both new when they are a window apart, also while one of them is under way.
+#[test]
+fn an_event_a_window_away_from_a_pending_one_of_its_id_is_delivered() {
+    let second = Duration::from_secs(1);
+    for fails_first in [false, true] {
+        let clock = ManualClock::starting_at(Timestamp::from_millis(10_000_000));
+        let builder = Deduplicator::builder().clock(clock).window(second * 60).lateness(second * 600);
+        let (calls, delivered) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let sink = {
+            let (calls, delivered) = (Arc::clone(&calls), Arc::clone(&delivered));
+            sink(move |batch| {
+                if calls.fetch_add(1, Ordering::SeqCst) == 0 && fails_first {
+                    return Err(SinkError::rest(0..batch.len(), FailureClass::Defer(Duration::from_millis(200))));
+                }
+                delivered.lock().unwrap().extend(batch.iter().map(|event| event.payload().to_vec()));
+                Ok(())
+            })
+        };
+        let pipeline = Pipeline::builder(builder.build().unwrap()).sink(sink).start().unwrap();
+        let at = |seconds: i64| Timestamp::from_millis((9_000 + seconds) * 1_000);
+        let event = |payload, seconds, position| {
+            Event::new("x", payload).with_time(at(seconds)).with_position("source", position)
+        };
+        let first = event("first", 0, 0);
+        let others = [event("second", 120, 1), event("repeat", 30, 2), event("repeat of the second", 150, 3)];
+        if fails_first {
+            pipeline.submit(first).unwrap();
+            assert!(until(|| calls.load(Ordering::SeqCst) == 1));
+            pipeline.submit_batch(&others).unwrap();
+        } else {
+            pipeline.submit_batch(&[&[first][..], &others[..]].concat()).unwrap();
+        }
+        let stats = pipeline.drain().unwrap();
+        assert_eq!((stats.delivered, stats.duplicate, stats.attached), (2, 2, 0), "{fails_first}: {stats:?}");
+        assert_eq!(*delivered.lock().unwrap(), [b"first".to_vec(), b"second".to_vec()], "{fails_first}");
+        assert_eq!(pipeline.settled("source"), Some(3));
+    }
+}

@@ -418,6 +418,11 @@ impl Deduplicator {
         self.inner.event_time
     }
 
+    /// Whether repeats extend windows.
+    pub(crate) fn extends(&self) -> bool {
+        self.inner.extends
+    }
+
     /// The time by the handle's clock.
     pub(crate) fn clock_now(&self) -> Timestamp {
         self.inner.clock.now()

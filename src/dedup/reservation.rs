@@ -38,7 +38,7 @@ pub struct Reservation {
     places: Option<Places>,
     /// Their times, when they have any.
     times: Option<Vec<Timestamp>>,
-    /// The payload digests that are reserved here.
+    /// The payload digests that are to be committed.
     digests: Vec<PendingDigest>,
     /// In event time, the highest time of any event asked about.
     latest: Option<Timestamp>,
@@ -186,8 +186,8 @@ impl Reservation {
     }
 
     /// Takes out the reserved ids that `wanted` chooses: they are a reservation of their own from now on, without verdicts.
-    /// Those that stay keep their order. The payload digest of a first-seen event goes with its ID; a conflict has reserved
-    /// its digest alone, and is chosen by [the fingerprint of that](crate::Digest::as_fingerprint).
+    /// Those that stay keep their order. The payload digest of a first-seen event goes with its ID; that of an event whose ID
+    /// is known, a conflict for instance, stands alone, and is chosen by [the fingerprint of that](crate::Digest::as_fingerprint).
     pub fn split(&mut self, mut wanted: impl FnMut(Fingerprint) -> bool) -> Self {
         let mut other = Self {
             inner: Arc::clone(&self.inner),
@@ -242,11 +242,17 @@ impl Reservation {
         &self.pending
     }
 
+    /// Their times, in event time.
+    pub(crate) fn times(&self) -> Option<&[Timestamp]> {
+        self.times.as_deref()
+    }
+
     /// Marks what is reserved, in memory. Digests come after the ids, so that none is forgotten before its ID is: a repeat
     /// would be a conflict then.
     fn mark(&self) {
-        let _in_pairs = self.judging();
+        // The caller's code; before anything is locked.
         let clock = self.inner.clock.now().as_nanos();
+        let _in_pairs = self.judging();
         match &self.places {
             Some(places) if !self.inner.event_time => self.inner.set.commit_placed(&self.pending, places, clock),
             _ => self.mark_these(&self.pending, self.times.as_deref(), clock),

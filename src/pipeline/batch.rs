@@ -1,16 +1,16 @@
 //! [`Batch`]: events that are delivered together.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::bundle::{Bundle, with_extra};
+use super::repeats::Marked;
 use super::settle::OnSettled;
 use super::sources::{Ledger, Origin, Sources};
-use crate::dedup::Reservation;
 use crate::event::{Event, Fingerprint};
 use crate::queue::Parcel;
 use crate::sink::{FailureClass, Sink, SinkError};
+use crate::time::Timestamp;
 use crate::window::prefetch;
 
 /// Bundles, and which of their events are meant.
@@ -49,17 +49,17 @@ impl Batch {
         if bundle.has_tickets() { (bundle.origin(event), bundle.take_callback(event)) } else { (None, None) }
     }
 
-    /// Where those come from whose fate is certain once `reservation` is committed: those of `origins`, and the repeats of what
-    /// it holds.
-    pub(super) fn certain(&self, reservation: &Reservation, repeats: &[Place], origins: &[Origin]) -> Vec<Origin> {
-        let mut all = origins.to_vec();
-        if !repeats.is_empty() {
-            let ids: HashSet<_> = reservation.fingerprints().iter().copied().collect();
-            let certain = repeats.iter().filter(|place| ids.contains(&self.fingerprint_at(**place)));
-            let origin = |place: &Place| self.bundles[place.bundle as usize].item.origin(place.event as usize);
-            all.extend(certain.filter_map(origin));
-        }
-        all
+    /// The event's own time, when it has one.
+    pub(super) fn time_at(&self, place: Place) -> Option<Timestamp> {
+        let bundle = &self.bundles[place.bundle as usize].item;
+        if bundle.has_times() { bundle.time(place.event as usize) } else { None }
+    }
+
+    /// Where those come from whose fate is certain once something is `marked`: those of `origins`, and the repeats of that.
+    pub(super) fn certain(&self, marked: &Marked, repeats: &[Place], origins: &[Origin]) -> Vec<Origin> {
+        let certain = repeats.iter().filter(|place| marked.covers(self, **place));
+        let origin = |place: &Place| self.bundles[place.bundle as usize].item.origin(place.event as usize);
+        origins.iter().copied().chain(certain.filter_map(origin)).collect()
     }
 
     /// A copy of the event at `place` that stands alone, with whom to tell.

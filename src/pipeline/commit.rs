@@ -11,10 +11,10 @@ use super::batch::{Batch, Place};
 use super::bundle::BYTES_MAX;
 use super::commit_queue::CommitStep;
 use super::desk::{Desk, Stop};
+use super::repeats::Marked;
 use super::settle::{Settled, Tellings};
 use super::sources::{Ledger, Origin};
 use crate::dedup::{Durability, Error, Progress, Reservation};
-use crate::event::Fingerprint;
 use crate::sync::whole::{Ordering, thread};
 
 /// A batch that every sink has, but for what failed.
@@ -173,10 +173,14 @@ impl Desk {
 
     /// Whether what is out keeps so much of the pool that it cannot wait for others.
     fn outs_are_many(&self) -> bool {
-        let bundles = || self.outs.iter().flat_map(|out| &out.batch.bundles);
-        let keeps_bytes = || bundles().any(|bundle| bundle.item.bytes() > BYTES_MAX);
-        bundles().count() >= self.shared.limits.bundles / 2
-            || self.shared.intakes[self.worker].wants_bytes() && keeps_bytes()
+        self.outs.iter().map(|out| out.batch.bundles.len()).sum::<usize>() >= self.shared.limits.bundles / 2
+            || self.shared.intakes[self.worker].wants_bytes() && self.outs_keep_bytes()
+    }
+
+    /// Whether bytes that a producer may want come back once what is out is committed, which is not under way.
+    pub(super) fn outs_keep_bytes(&self) -> bool {
+        let mut bundles = self.outs.iter().flat_map(|out| &out.batch.bundles);
+        self.outs.due().is_some() && bundles.any(|bundle| bundle.item.bytes() > BYTES_MAX)
     }
 
     /// Commits what needs no flush any more, each batch as a frame of its own: any number of them may be what a crash leaves.
@@ -184,16 +188,16 @@ impl Desk {
         while let Some(out) = self.outs.peek() {
             if let Some(reservation) = &mut out.reservation {
                 let is_needed = !self.attached.is_empty() || !out.repeats.is_empty();
-                let ids = if is_needed { reservation.fingerprints().to_vec() } else { Vec::new() };
+                let marked = if is_needed { Marked::of(reservation, &self.shared) } else { Marked::default() };
                 let origins = match self.recorder.sink {
-                    Some(_) => out.batch.certain(reservation, &out.repeats, out.tellings.origins()),
+                    Some(_) => out.batch.certain(&marked, &out.repeats, out.tellings.origins()),
                     None => Vec::new(),
                 };
                 self.recorder.record(&self.shared, reservation, out.position.as_deref(), &origins)?;
                 out.reservation = None;
                 let Some(mut out) = self.outs.next() else { break };
-                let ended = self.end_all_attached(&ids, &mut out.tellings);
-                self.finish(out, &ids)?;
+                let ended = self.end_all_attached(&marked, &mut out.tellings);
+                self.finish(out, &marked)?;
                 ended?;
             } else {
                 // Events that cannot be marked, and what stands in the sink with them.
@@ -201,14 +205,14 @@ impl Desk {
                     self.recorder.record_positions(&self.shared, out.position.as_deref())?;
                 }
                 let Some(out) = self.outs.next() else { break };
-                self.finish(out, &[])?;
+                self.finish(out, &Marked::default())?;
             }
         }
         Ok(())
     }
 
     /// A committed batch leaves the desk.
-    fn finish(&mut self, mut out: Out, ids: &[Fingerprint]) -> Result<(), Stop> {
+    fn finish(&mut self, mut out: Out, marked: &Marked) -> Result<(), Stop> {
         self.books.in_flight -= out.firsts;
         match out.settled {
             Settled::DeadLettered => self.books.dead_lettered += out.firsts,
@@ -216,7 +220,7 @@ impl Desk {
         }
         let mut repeats = std::mem::take(&mut out.repeats);
         let mut tellings = std::mem::take(&mut out.tellings);
-        self.end_repeats(&mut out.batch, &mut repeats, ids, &mut tellings);
+        self.end_repeats(&mut out.batch, &mut repeats, marked, &mut tellings);
         let asked = self.ask(&mut out.batch, &repeats, false, &mut tellings);
         self.tell(tellings);
         if out.batch.is_pooled {

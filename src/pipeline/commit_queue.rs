@@ -16,7 +16,8 @@ pub enum CommitAt {
     Once,
     /// At once, after a flush of the sinks.
     Synced,
-    /// Together with others, so long after the first of them, after one flush of the sinks.
+    /// Together with others, so long after the first of them, after one flush of the sinks; what is delivered during a flush, so
+    /// long after its end. At most a day.
     Within(Duration),
 }
 
@@ -38,6 +39,9 @@ impl CommitAt {
 /// It does no I/O and holds no lock. Its owner puts in what was delivered, asks for the next step, flushes its sinks, with
 /// whatever it has locked let go, and commits what [`CommitQueue::next`] hands out, each batch as a frame of its own: any number
 /// of them may be what a crash leaves.
+///
+/// A flush that failed is told by [`CommitQueue::take_all`]: the kernel says once that it could not write something, and the next
+/// flush succeeds, so nothing that was delivered before may be committed after it. Until then no step is due.
 ///
 /// # Example
 /// ```
@@ -110,8 +114,8 @@ impl<B> CommitQueue<B> {
         }
     }
 
-    /// When the next step is due, if nothing is delivered until then. `None` while a flush is under way, and when nothing
-    /// waits for one.
+    /// When the next flush is due, if nothing is delivered until then. `None` while one is under way, and when nothing waits for
+    /// one; what can be committed is not waited for, see [`CommitQueue::step`].
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !self.is_flushing)
@@ -124,7 +128,7 @@ impl<B> CommitQueue<B> {
 
     /// What is to be done at `now`.
     pub fn step(&mut self, now: Instant) -> CommitStep {
-        if self.committable() > 0 {
+        if self.is_ready() {
             CommitStep::Commit
         } else if self.due().is_some_and(|due| due <= now) {
             CommitStep::Flush(self.begin_flush())
@@ -151,12 +155,12 @@ impl<B> CommitQueue<B> {
     /// Takes out the next batch that may be committed.
     #[expect(clippy::should_implement_trait, reason = "it goes on after it has ended")]
     pub fn next(&mut self) -> Option<B> {
-        if self.committable() > 0 { self.batches.pop_front() } else { None }
+        if self.is_ready() { self.batches.pop_front() } else { None }
     }
 
     /// The next batch that may be committed, which stays until it is taken out.
     pub fn peek(&mut self) -> Option<&mut B> {
-        if self.committable() > 0 { self.batches.front_mut() } else { None }
+        if self.is_ready() { self.batches.front_mut() } else { None }
     }
 
     /// How many batches wait, for a flush or to be committed.
@@ -171,6 +175,12 @@ impl<B> CommitQueue<B> {
         self.batches.is_empty()
     }
 
+    /// Whether there is something to commit.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.committable() > 0
+    }
+
     /// All that wait, in order.
     pub fn iter(&self) -> impl Iterator<Item = &B> {
         self.batches.iter()
@@ -178,7 +188,7 @@ impl<B> CommitQueue<B> {
 
     /// Takes out all that wait, in order: they will not be committed here.
     pub fn take_all(&mut self) -> impl Iterator<Item = B> + use<B> {
-        (self.flushed, self.due) = (self.delivered, None);
+        (self.flushed, self.is_flushing, self.due) = (self.delivered, false, None);
         std::mem::take(&mut self.batches).into_iter()
     }
 
@@ -297,8 +307,10 @@ mod tests {
         queue.push(1, at(50, start));
         assert_eq!(queue.take_all().collect::<Vec<_>>(), [0, 1]);
         queue.push(2, at(60, start));
+        // The flush need not have ended: it failed, for instance.
+        assert_eq!(queue.due(), Some(at(110, start)));
         queue.flushed(old, at(70, start));
-        assert_eq!((queue.next(), queue.iter().count()), (None, 1));
+        assert_eq!((queue.next(), queue.iter().count(), queue.due()), (None, 1, Some(at(110, start))));
         let flush = flush(&mut queue, at(120, start));
         queue.flushed(flush, at(120, start));
         assert_eq!(all(&mut queue), [2]);

@@ -131,7 +131,8 @@ impl Desk {
         if self.has_lost_lane {
             return Err(Stop::Broken("the thread of a sink has ended".to_owned()));
         }
-        self.commit_when_due(now)?;
+        // What has landed just now is due by then.
+        self.commit_when_due(Instant::now())?;
         self.tell_durable();
         self.record_when_due(now)?;
         if self.attached.is_empty() {

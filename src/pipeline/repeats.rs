@@ -1,14 +1,17 @@
 //! Repeats: events whose ID was pending when they came.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::time::Duration;
 
+use super::Shared;
 use super::batch::{Batch, Place};
 use super::desk::{Desk, Stop};
 use super::flight::Flight;
-use super::settle::{Settled, Tellings};
+use super::settle::Tellings;
 use super::sorted::Sorted;
 use crate::dedup::Reservation;
 use crate::event::{Fingerprint, ReserveVerdict, Unjudged};
+use crate::time::Timestamp;
 
 impl Desk {
     /// Asks again about repeats: those whose ID is seen by now are duplicates, those whose ID was released take its place,
@@ -35,15 +38,28 @@ impl Desk {
         self.release_digests(&mut reserved, batch, &sorted.waiting);
         self.bury(&mut reserved, batch, &sorted.buried);
         tellings.add_duplicates(batch, &sorted.duplicates);
-        if !self.shared.compares_payloads() {
-            // Those that were attached before: one that repeats what is pending now waits for that.
-            sorted.duplicates.iter().for_each(|place| self.end_attached(batch.fingerprint_at(*place), tellings));
-        }
+        // Those that were attached before: one that repeats what is pending now waits for that.
+        let ids = sorted.duplicates.iter().map(|place| batch.fingerprint_at(*place));
+        let asked = self.ask_waiting(ids, tellings);
         self.attach(batch, &sorted.repeats, keep_first);
         if !sorted.picks.is_empty() {
             let singles = Batch::of(sorted.picks.iter().map(|place| batch.single(*place)).collect());
             self.launch_judged(Flight::judged(singles, reserved, sorted.unmarked, sorted.conflicts))?;
         }
+        asked
+    }
+
+    /// Asks about everything that waits for these ids, which were found to be seen. Where only the ID counts it is a duplicate.
+    fn ask_waiting(&mut self, ids: impl Iterator<Item = Fingerprint>, tellings: &mut Tellings) -> Result<(), Stop> {
+        if self.attached.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::of(ids.flat_map(|id| self.attached.take(id)).collect());
+        let repeats = batch.picks.clone();
+        if self.shared.compares_payloads() || self.shared.dedup.is_in_event_time() {
+            return self.ask(&mut batch, &repeats, false, tellings);
+        }
+        self.end(&mut batch, &repeats, tellings);
         Ok(())
     }
 
@@ -71,42 +87,41 @@ impl Desk {
         asked
     }
 
-    /// Takes out the repeats of these ids, which are committed with what they repeat: duplicates for certain, whatever their own
-    /// time is by now.
+    /// Takes out those repeats that what is `marked` makes duplicates for certain, whatever their own time is by now.
     pub(super) fn end_repeats(
         &mut self,
         batch: &mut Batch,
         repeats: &mut Vec<Place>,
-        ids: &[Fingerprint],
+        marked: &Marked,
         tellings: &mut Tellings,
     ) {
         if repeats.is_empty() || self.shared.compares_payloads() {
             return;
         }
-        let ids: HashSet<_> = ids.iter().copied().collect();
-        let ended = repeats.extract_if(.., |place| ids.contains(&batch.fingerprint_at(*place))).collect::<Vec<_>>();
-        let count = ended.len() as u64;
-        (self.books.attached, self.books.duplicate) = (self.books.attached - count, self.books.duplicate + count);
-        tellings.add_duplicates(batch, &ended);
+        let ended = repeats.extract_if(.., |place| marked.covers(batch, *place)).collect::<Vec<_>>();
+        self.end(batch, &ended, tellings);
     }
 
-    /// What these ids stand for is settled: their repeats are duplicates, or conflicts.
-    pub(super) fn end_all_attached(&mut self, ids: &[Fingerprint], tellings: &mut Tellings) -> Result<(), Stop> {
-        if !self.shared.compares_payloads() {
-            ids.iter().for_each(|id| self.end_attached(*id, tellings));
+    /// What is marked is settled: repeats that waited for it are duplicates, or are asked about again.
+    pub(super) fn end_all_attached(&mut self, marked: &Marked, tellings: &mut Tellings) -> Result<(), Stop> {
+        if self.attached.is_empty() {
             return Ok(());
         }
-        let mut batch = Batch::of(ids.iter().flat_map(|id| self.attached.take(*id)).collect());
-        let repeats = batch.picks.clone();
+        let mut batch = Batch::of(marked.ids().flat_map(|id| self.attached.take(id)).collect());
+        let mut repeats = batch.picks.clone();
+        self.end_repeats(&mut batch, &mut repeats, marked, tellings);
         self.ask(&mut batch, &repeats, false, tellings)
     }
 
-    /// What `id` stands for is settled: all its repeats are duplicates.
-    pub(super) fn end_attached(&mut self, id: Fingerprint, tellings: &mut Tellings) {
-        for mut single in self.attached.take(id) {
-            (self.books.attached, self.books.duplicate) = (self.books.attached - 1, self.books.duplicate + 1);
-            tellings.add(single.item.origin(0), single.item.take_callback(0), Settled::Duplicate);
+    /// These are duplicates.
+    fn end(&mut self, batch: &mut Batch, repeats: &[Place], tellings: &mut Tellings) {
+        let count = repeats.len() as u64;
+        (self.books.attached, self.books.duplicate) = (self.books.attached - count, self.books.duplicate + count);
+        if count > 0 && self.shared.dedup.is_in_event_time() && self.shared.dedup.extends() {
+            // They may be younger than what they repeat: asking extends its window.
+            drop(self.shared.reserve_at(batch, repeats));
         }
+        tellings.add_duplicates(batch, repeats);
     }
 
     /// Has repeats wait that cannot be asked about, and says why that is so.
@@ -119,5 +134,44 @@ impl Desk {
         for place in repeats {
             self.attached.attach(batch.fingerprint_at(*place), batch.single(*place), is_first);
         }
+    }
+}
+
+/// What a commit marks.
+#[derive(Default)]
+pub(super) struct Marked {
+    /// With the times of their events, in event time.
+    ids: HashMap<Fingerprint, Option<Timestamp>>,
+    window: Duration,
+    /// For repeats without a time of their own.
+    now: Timestamp,
+}
+
+impl Marked {
+    /// What a commit of `reservation` marks.
+    pub(super) fn of(reservation: &Reservation, shared: &Shared) -> Self {
+        let ids = reservation.fingerprints().iter().copied();
+        let ids = match reservation.times() {
+            Some(times) => ids.zip(times.iter().copied().map(Some)).collect(),
+            None => ids.map(|id| (id, None)).collect(),
+        };
+        Self { ids, window: shared.dedup.window(), now: shared.dedup.clock_now() }
+    }
+
+    /// Whether the event at `place`, a repeat of a pending ID, is a duplicate by this: in event time only when it is less than a
+    /// window away from what is marked.
+    pub(super) fn covers(&self, batch: &Batch, place: Place) -> bool {
+        match self.ids.get(&batch.fingerprint_at(place)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(marked)) => {
+                let time = batch.time_at(place).unwrap_or(self.now);
+                time.max(*marked).saturating_since(time.min(*marked)) < self.window
+            }
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = Fingerprint> {
+        self.ids.keys().copied()
     }
 }

@@ -188,17 +188,18 @@ impl Worker {
 
     fn wait(&mut self, has_room: bool) {
         let desk = lock(&self.desk);
-        if !desk.tellings.is_empty() {
-            // The end has synced: whom that is news for is told first.
+        if !desk.tellings.is_empty() || desk.outs.is_ready() {
+            // Something was put out or synced just now: that is committed, and told, first.
             return;
         }
-        let (due, full_lane) = (desk.next_due(), desk.full_lane());
+        let (due, full_lane, keeps_bytes) = (desk.next_due(), desk.full_lane(), desk.outs_keep_bytes());
         drop(desk);
         let limit = due.map(|due| due.saturating_duration_since(Instant::now()).max(WAIT_MIN));
         let (shared, index) = (&self.shared, self.index);
         let has_work = || {
             !shared.landings[index].is_empty()
                 || full_lane.as_ref().is_some_and(|lane| !lane.is_full())
+                || keeps_bytes && shared.intakes[index].wants_bytes()
                 || shared.is_aborted.load(Ordering::Acquire)
         };
         self.outlet.wait(limit, has_room, has_work);

@@ -169,3 +169,34 @@ fn loom_who_waits_for_bytes_is_woken_when_they_come_back() {
         assert_eq!((of(&came, 0), of(&came, 1), feeders.len()), (vec![0], vec![0], 2));
     });
 }
+
+/// The consumer gives back what it has only once somebody wants bytes. Nothing else wakes it.
+#[test]
+fn loom_who_sleeps_on_bytes_learns_that_they_are_wanted() {
+    model(3, || {
+        let (intake, mut outlet) = pool(3);
+        let mut feeder = intake.feeder();
+        let producer = thread::spawn(move || {
+            for number in 0..2 {
+                feeder.feed_large(LARGE_MAX, true, |items| items.is_empty() && fits(items, (0, number))).unwrap();
+            }
+            feeder
+        });
+        let (mut parcels, mut came) = (Vec::new(), 0);
+        while came < 2 {
+            outlet.gather(&mut parcels);
+            if !parcels.is_empty() && intake.wants_bytes() {
+                for mut parcel in parcels.drain(..) {
+                    came += parcel.item.drain(..).count();
+                    outlet.give_back(parcel);
+                }
+            } else if came + parcels.len() == 2 {
+                break;
+            } else {
+                let keeps_bytes = !parcels.is_empty();
+                outlet.wait(None, true, || keeps_bytes && intake.wants_bytes());
+            }
+        }
+        drop(producer.join().unwrap());
+    });
+}

@@ -4,12 +4,14 @@
 //! cargo run --release --example ndjson_file tools/sample/events.ndjson > once.ndjson
 //! ```
 //!
+//! Lines without an ID go to standard error: they cannot be judged, and nothing is to be lost. `dedupd` passes them on in their place.
+//!
 //! For programs that have something to do with each event, or a sink of their own. To filter files there is `dedupd`, which copies
 //! no line and reads on all cores; `tools/bench --only filter` compares the two.
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 
 use dedupd::decode::{Content, Decoder, KeySpec};
 use dedupd::pipeline::SubmitError;
@@ -22,13 +24,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut producer = pipeline.producer();
     let (mut decoder, mut bad) = (Decoder::new(KeySpec::default()), 0_u64);
     let mut submit = |lines: &[u8]| {
-        let mut submitted: Result<(), SubmitError> = Ok(());
+        let (mut submitted, mut told) = (Ok::<(), SubmitError>(()), io::Result::Ok(()));
         decoder.decode(lines, &mut |record| match record.content {
             Content::Id(id) if submitted.is_ok() => submitted = producer.submit(Event::new(id, record.line)),
-            Content::Bad(_) => bad += 1,
+            Content::Bad(_) => {
+                bad += 1;
+                told = io::stderr().write_all(record.line);
+            }
             _ => {}
         });
-        submitted
+        told.map_err(Box::<dyn Error>::from).and_then(|()| Ok(submitted?))
     };
     let (mut file, mut buffer, mut filled) = (File::open(path)?, vec![0; 256 << 10], 0);
     loop {

@@ -18,7 +18,8 @@
 //! [`Durability::PowerLoss`](super::Durability::PowerLoss) everybody who asks holds `order` alone: each answer then waits for a sync
 //! anyway, and a duplicate's first sight is appended before the duplicate is answered, so one wait covers both.
 //!
-//! Lock order: `order`, then `gathering`, then `kept`, then a shard or the log. None is held while records are synced; an append
+//! Lock order: `order`, then `gathering`, then `kept`, then, where payloads are compared, `judging`, then a shard or the log. Who has
+//! `judging` asks the set alone, and takes none of those before it. None is held while records are synced; an append
 //! that finds no next segment ready prepares it under them.
 //!
 //! # Time
