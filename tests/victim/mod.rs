@@ -32,7 +32,7 @@ struct Life {
 
 /// Does what `plan` says.
 pub fn live(plan: Plan) {
-    let journal = Journal::open(&plan.dir);
+    let journal = Journal::open(&plan.journal);
     let counts = || AtomicU64::new(0);
     let (submitted, told) = (counts(), counts());
     let life = Arc::new(Life { plan, journal, submitted, told, is_over: AtomicBool::new(false) });

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// One child's life.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
+    /// Where the child tells of its life.
+    pub journal: PathBuf,
+    /// Where its state and its files are.
     pub dir: PathBuf,
     pub mode: Mode,
     pub level: Level,
