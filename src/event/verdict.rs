@@ -24,7 +24,8 @@ pub enum ReserveVerdict {
     FirstSeen,
     /// The ID was seen within the window: drop the event.
     Duplicate,
-    /// The ID is reserved and not yet resolved, by an earlier event of this batch or by another reservation.
+    /// The ID is reserved and not yet resolved, by an earlier event of this batch or by another reservation. Once that is
+    /// resolved ask again; in processing time, or less than a window away from an event that was committed, it is a duplicate.
     InFlight,
     /// The ID is known, and its event came with another payload: see [`OnConflict`](crate::OnConflict). Where conflicts are
     /// let through this one's digest is now reserved: deliver or divert the event, then commit.
