@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use dedupd::sink::{Durable, FailureClass, Guarantees, Idempotency, NdjsonSink, Order, Sink, SinkError, Tee};
-use dedupd::{ClosureSink, Deduplicator, Delivery, Durability, Event, ManualClock, Pipeline, Timestamp};
+use dedupd::{ClosureSink, Deduplicator, Delivery, Durability, Event, ManualClock, Pipeline, Settled, Timestamp};
 
 fn set() -> Deduplicator {
     Deduplicator::builder().build().unwrap()
@@ -335,5 +335,67 @@ fn an_event_a_window_away_from_a_pending_one_of_its_id_is_delivered() {
         assert_eq!((stats.delivered, stats.duplicate, stats.attached), (2, 2, 0), "{fails_first}: {stats:?}");
         assert_eq!(*delivered.lock().unwrap(), [b"first".to_vec(), b"second".to_vec()], "{fails_first}");
         assert_eq!(pipeline.settled("source"), Some(3));
+    }
+}
+
+/// In event time, while events fail and come in any order: of each ID no two are delivered that are less than a window apart, and
+/// what is called a duplicate is less than a window and its slack away from one that is delivered.
+#[test]
+fn in_event_time_each_duplicate_has_its_original_and_each_original_is_one() {
+    const WINDOW: i64 = 64_000;
+    for seed in 0..12_u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1;
+        let mut below = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let clock = ManualClock::starting_at(Timestamp::from_millis(1_000_000));
+        let lateness = Duration::from_millis(5 * WINDOW as u64);
+        let builder =
+            Deduplicator::builder().clock(clock).window(Duration::from_millis(WINDOW as u64)).lateness(lateness);
+        let fails = Mutex::new(seed);
+        let sink = sink(move |batch| {
+            let failing = |_: &usize| {
+                let mut fails = fails.lock().unwrap();
+                *fails = fails.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (*fails >> 33).is_multiple_of(4)
+            };
+            let failures: Vec<_> = (0..batch.len()).filter(failing).collect();
+            let class = FailureClass::Defer(Duration::from_millis(1));
+            let failures: Vec<_> = failures.into_iter().map(|index| (index, class)).collect();
+            if failures.is_empty() { Ok(()) } else { Err(SinkError::new(failures)) }
+        });
+        let workers = 1 + (seed % 2) as usize;
+        let pipeline = Pipeline::builder(builder.build().unwrap()).workers(workers).sink(sink).start().unwrap();
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        // All of an ID come close together, so that some are under way when the others come.
+        let events: Vec<(u64, i64)> = (0..2_000).map(|n| (n / 8, below(4 * WINDOW as u64) as i64)).collect();
+        for (id, time) in &events {
+            let (ends, told) = (Arc::clone(&ends), (*id, *time));
+            let event = id.to_le_bytes();
+            let event = Event::new(&event, "").with_time(Timestamp::from_millis(*time));
+            pipeline.submit_with(event, move |settled| ends.lock().unwrap().push((told, settled))).unwrap();
+            if below(50) == 0 {
+                std::thread::sleep(Duration::from_millis(below(3)));
+            }
+        }
+        let stats = pipeline.drain().unwrap();
+        assert_eq!((stats.late, stats.refused, stats.read), (0, 0, events.len() as u64), "{seed}: {stats:?}");
+        let ends = ends.lock().unwrap();
+        let with = |settled: Settled| ends.iter().filter(move |(_, end)| *end == settled).map(|(event, _)| *event);
+        let (delivered, duplicates): (Vec<_>, Vec<_>) =
+            (with(Settled::Delivered).collect(), with(Settled::Duplicate).collect());
+        assert_eq!(delivered.len() + duplicates.len(), events.len(), "{seed}");
+        let nearest = |(id, time): (u64, i64), but: Option<usize>| {
+            let others = delivered.iter().enumerate().filter(|(index, other)| but != Some(*index) && other.0 == id);
+            others.map(|(_, other)| (other.1 - time).abs()).min().unwrap_or(i64::MAX)
+        };
+        for (index, event) in delivered.iter().enumerate() {
+            assert!(nearest(*event, Some(index)) >= WINDOW, "{seed}: {event:?} was delivered beside another");
+        }
+        let slack = 2 * WINDOW / 64;
+        for event in duplicates {
+            assert!(nearest(event, None) < WINDOW + slack, "{seed}: {event:?} is no duplicate of anything");
+        }
     }
 }
