@@ -28,7 +28,7 @@ const PAYLOAD_BYTES: usize = 200;
 /// Events in one call of `submit_batch`.
 const SUBMITTED: usize = 256;
 /// What may wait in the channel that one writes by hand: as much as in a pipeline by default.
-const WAITING_MAX: usize = 1 << 16;
+const WAITING_MAX: usize = 1 << 14;
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {

@@ -20,7 +20,7 @@ const RATES: [u64; 2] = [100_000, 1_000_000];
 const STRATEGIES: [WaitStrategy; 3] = [WaitStrategy::Park, WaitStrategy::Yield, WaitStrategy::Spin];
 const LASTS: Duration = Duration::from_secs(2);
 const PAYLOAD_BYTES: usize = 200;
-const WAITING_MAX: usize = 1 << 16;
+const WAITING_MAX: usize = 1 << 14;
 
 /// How many new ids all rounds need.
 pub fn ids(rounds: usize) -> usize {
