@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use dedupd::sink::{Durable, FailureClass, Guarantees, Idempotency, NdjsonSink, Order, Sink, SinkError, Tee};
-use dedupd::{ClosureSink, Deduplicator, Delivery, Durability, Event, ManualClock, Pipeline, Settled, Timestamp};
+use dedupd::{
+    ClosureSink, Deduplicator, Delivery, Durability, Event, ManualClock, OnConflict, Pipeline, Settled, Timestamp,
+};
 
 fn set() -> Deduplicator {
     Deduplicator::builder().build().unwrap()
@@ -398,4 +400,127 @@ fn in_event_time_each_duplicate_has_its_original_and_each_original_is_one() {
             assert!(nearest(event, None) < WINDOW + slack, "{seed}: {event:?} is no duplicate of anything");
         }
     }
+}
+
+/// Who sends again while a sink is down sends for longer than a window, and may not know when the event was.
+#[test]
+fn a_repeat_without_a_time_is_a_duplicate_however_long_the_first_was_under_way() {
+    let clock = ManualClock::starting_at(Timestamp::from_millis(10_000_000));
+    let second = Duration::from_secs(1);
+    let builder = Deduplicator::builder().clock(clock.clone()).window(second * 60).lateness(second * 600);
+    let (calls, is_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let sink = {
+        let (calls, is_up) = (Arc::clone(&calls), Arc::clone(&is_up));
+        sink(move |batch| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            match is_up.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(SinkError::rest(0..batch.len(), FailureClass::Defer(Duration::from_millis(5)))),
+            }
+        })
+    };
+    let pipeline = Pipeline::builder(builder.build().unwrap()).sink(sink).start().unwrap();
+    pipeline.submit(Event::new("x", "")).unwrap();
+    assert!(until(|| calls.load(Ordering::SeqCst) > 0));
+    clock.advance(second);
+    pipeline.submit(Event::new("x", "")).unwrap();
+    assert!(until(|| pipeline.stats().attached == 1));
+    clock.advance(second * 70);
+    is_up.store(true, Ordering::SeqCst);
+    let stats = pipeline.drain().unwrap();
+    assert_eq!((stats.delivered, stats.duplicate), (1, 1), "{stats:?}");
+}
+
+/// A file that stops before its second batch until it is told to go on.
+struct Stops {
+    inner: NdjsonSink,
+    batches: usize,
+    go_on: mpsc::Receiver<()>,
+    has_stopped: Arc<AtomicBool>,
+}
+
+impl Sink for Stops {
+    fn deliver(&mut self, batch: &[Event<'_>]) -> Result<(), SinkError> {
+        self.batches += 1;
+        if self.batches == 2 {
+            self.has_stopped.store(true, Ordering::SeqCst);
+            let _ = self.go_on.recv();
+        }
+        self.inner.deliver(batch)
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.inner.flush()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.inner.guarantees()
+    }
+
+    fn name(&self) -> std::borrow::Cow<'_, [u8]> {
+        self.inner.name()
+    }
+
+    fn position(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
+        self.inner.position()
+    }
+
+    fn resume(&mut self, position: Option<&[u8]>) -> Result<(), SinkError> {
+        self.inner.resume(position)
+    }
+}
+
+#[test]
+fn exactly_once_no_conflict_is_recorded_as_settled_before_it_is_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let dedup = Deduplicator::builder().on_conflict(OnConflict::Pass).durability(Durability::Process);
+    let dedup = dedup.open(dir.path().join("state")).unwrap();
+    let (goes_on, go_on) = mpsc::channel();
+    let has_stopped = Arc::new(AtomicBool::new(false));
+    let inner = NdjsonSink::file(dir.path().join("out")).unwrap();
+    let sink = Stops { inner, batches: 0, go_on, has_stopped: Arc::clone(&has_stopped) };
+    let pipeline = Pipeline::builder(dedup.clone()).sink(sink).start().unwrap();
+    assert_eq!(pipeline.delivery(), Delivery::ExactlyOnce);
+    let event = |payload, position| Event::new("x", payload).with_position("s", position);
+    pipeline.submit_batch(&[event("one", 10), event("two", 11)]).unwrap();
+    assert!(until(|| has_stopped.load(Ordering::SeqCst)));
+    let settled = |dedup: &Deduplicator| dedup.progress().source(b"s").map(<[u8]>::to_vec);
+    assert_eq!(settled(&dedup), Some(10_u64.to_be_bytes().to_vec()), "the second is not out");
+    goes_on.send(()).unwrap();
+    assert_eq!(pipeline.drain().unwrap().conflicts, 1);
+    assert_eq!(settled(&dedup), Some(11_u64.to_be_bytes().to_vec()));
+    assert_eq!(std::fs::read_to_string(dir.path().join("out")).unwrap(), "one\ntwo\n");
+}
+
+/// Of two that waited for one ID the one that came first is asked about first, also when it came with what both waited for.
+#[test]
+fn repeats_are_asked_about_in_the_order_in_which_they_came() {
+    let second = Duration::from_secs(1);
+    let clock = ManualClock::starting_at(Timestamp::from_millis(10_000_000));
+    let builder = Deduplicator::builder().clock(clock).window(second * 60).lateness(second * 600);
+    let (goes_on, go_on) = mpsc::channel::<()>();
+    let (calls, delivered) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let slow = {
+        let (calls, delivered) = (Arc::clone(&calls), Arc::clone(&delivered));
+        sink(move |batch| {
+            if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+                let _ = go_on.recv();
+            }
+            delivered.lock().unwrap().extend(batch.iter().map(|event| event.payload().to_vec()));
+            Ok(())
+        })
+    };
+    // Two sinks: each has a lane, and the worker goes on.
+    let pipeline = Pipeline::builder(builder.build().unwrap()).sink(slow).sink(sink(|_| Ok(()))).start().unwrap();
+    let event =
+        |payload, seconds: i64| Event::new("x", payload).with_time(Timestamp::from_millis((9_000 + seconds) * 1_000));
+    pipeline.submit_batch(&[event("first", 0), event("second", 120)]).unwrap();
+    assert!(until(|| calls.load(Ordering::SeqCst) == 1));
+    pipeline.submit(event("third", 150)).unwrap();
+    let waits = until(|| pipeline.stats().attached == 2);
+    goes_on.send(()).unwrap();
+    let stats = pipeline.drain().unwrap();
+    assert!(waits, "{stats:?}");
+    assert_eq!(*delivered.lock().unwrap(), [b"first".to_vec(), b"second".to_vec()]);
+    assert_eq!((stats.delivered, stats.duplicate), (2, 1), "{stats:?}");
 }

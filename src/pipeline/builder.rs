@@ -81,8 +81,8 @@ impl PipelineBuilder {
 
     /// About how many events wait for each worker at most, those included that are delivered and not committed: 65,536 at most.
     /// By default 16,384, which stay in a processor's cache on their way to the sink; 65,536 where what is delivered waits for a
-    /// flush, with [`Durability::Interval`] and a sink that needs one, so that a flush is for many. They wait in 128 to 256
-    /// bundles, each of which is full with 64 KiB, too: 16 MiB for each worker. What is larger than a bundle is bounded by
+    /// flush, with [`Durability::Interval`] and a sink that needs one, so that a flush is for many. They wait in 256
+    /// bundles at most, 128 by default, each of which is full with 64 KiB, too: 8 or 16 MiB for each worker. What is larger than a bundle is bounded by
     /// [`PipelineBuilder::queue_bytes`].
     pub fn queue_events(mut self, events: usize) -> Self {
         self.queue_events = Some(events.max(1));

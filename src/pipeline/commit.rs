@@ -188,17 +188,16 @@ impl Desk {
         while let Some(out) = self.outs.peek() {
             if let Some(reservation) = &mut out.reservation {
                 let is_needed = !self.attached.is_empty() || !out.repeats.is_empty();
-                let marked = if is_needed { Marked::of(reservation, &self.shared) } else { Marked::default() };
+                let marked =
+                    if is_needed { Marked::of(reservation, &out.batch, &self.shared) } else { Marked::default() };
                 let origins = match self.recorder.sink {
                     Some(_) => out.batch.certain(&marked, &out.repeats, out.tellings.origins()),
                     None => Vec::new(),
                 };
                 self.recorder.record(&self.shared, reservation, out.position.as_deref(), &origins)?;
                 out.reservation = None;
-                let Some(mut out) = self.outs.next() else { break };
-                let ended = self.end_all_attached(&marked, &mut out.tellings);
+                let Some(out) = self.outs.next() else { break };
                 self.finish(out, &marked)?;
-                ended?;
             } else {
                 // Events that cannot be marked, and what stands in the sink with them.
                 if out.position.is_some() {
@@ -222,6 +221,8 @@ impl Desk {
         let mut tellings = std::mem::take(&mut out.tellings);
         self.end_repeats(&mut out.batch, &mut repeats, marked, &mut tellings);
         let asked = self.ask(&mut out.batch, &repeats, false, &mut tellings);
+        // They came later.
+        let ended = self.end_all_attached(marked, &mut tellings);
         self.tell(tellings);
         if out.batch.is_pooled {
             for mut bundle in out.batch.bundles {
@@ -229,7 +230,7 @@ impl Desk {
                 self.free.push(bundle);
             }
         }
-        asked
+        asked.and(ended)
     }
 
     /// Tells of what is committed, at once or when that is on disk.

@@ -1,10 +1,10 @@
 //! Repeats: events whose ID was pending when they came.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Shared;
-use super::batch::{Batch, Place};
+use super::batch::{Batch, Place, Single};
 use super::desk::{Desk, Stop};
 use super::flight::Flight;
 use super::settle::Tellings;
@@ -40,21 +40,20 @@ impl Desk {
         tellings.add_duplicates(batch, &sorted.duplicates);
         // Those that were attached before: one that repeats what is pending now waits for that.
         let ids = sorted.duplicates.iter().map(|place| batch.fingerprint_at(*place));
-        let asked = self.ask_waiting(ids, tellings);
+        let waiting: Vec<_> = ids.flat_map(|id| self.attached.take(id)).collect();
         self.attach(batch, &sorted.repeats, keep_first);
-        if !sorted.picks.is_empty() {
+        let launched = if sorted.picks.is_empty() {
+            Ok(())
+        } else {
             let singles = Batch::of(sorted.picks.iter().map(|place| batch.single(*place)).collect());
-            self.launch_judged(Flight::judged(singles, reserved, sorted.unmarked, sorted.conflicts))?;
-        }
-        asked
+            self.launch_judged(Flight::judged(singles, reserved, sorted.unmarked, sorted.conflicts))
+        };
+        launched.and(self.settle_waiting(waiting, tellings))
     }
 
-    /// Asks about everything that waits for these ids, which were found to be seen. Where only the ID counts it is a duplicate.
-    fn ask_waiting(&mut self, ids: impl Iterator<Item = Fingerprint>, tellings: &mut Tellings) -> Result<(), Stop> {
-        if self.attached.is_empty() {
-            return Ok(());
-        }
-        let mut batch = Batch::of(ids.flat_map(|id| self.attached.take(id)).collect());
+    /// What has waited for ids that were found to be seen: duplicates where only the ID counts, else they are asked about.
+    fn settle_waiting(&mut self, waiting: Vec<Single>, tellings: &mut Tellings) -> Result<(), Stop> {
+        let mut batch = Batch::of(waiting);
         let repeats = batch.picks.clone();
         if self.shared.compares_payloads() || self.shared.dedup.is_in_event_time() {
             return self.ask(&mut batch, &repeats, false, tellings);
@@ -95,9 +94,6 @@ impl Desk {
         marked: &Marked,
         tellings: &mut Tellings,
     ) {
-        if repeats.is_empty() || self.shared.compares_payloads() {
-            return;
-        }
         let ended = repeats.extract_if(.., |place| marked.covers(batch, *place)).collect::<Vec<_>>();
         self.end(batch, &ended, tellings);
     }
@@ -140,38 +136,59 @@ impl Desk {
 /// What a commit marks.
 #[derive(Default)]
 pub(super) struct Marked {
-    /// With the times of their events, in event time.
-    ids: HashMap<Fingerprint, Option<Timestamp>>,
+    /// In the order of the reservation.
+    ids: Vec<Fingerprint>,
+    /// Of those that make duplicates of repeats without another look.
+    times: HashMap<Fingerprint, Time>,
     window: Duration,
     /// For repeats without a time of their own.
     now: Timestamp,
 }
 
+/// When an event happened that is marked.
+enum Time {
+    /// When it was seen: in processing time.
+    Seen,
+    /// In event time: then, by itself.
+    Own(Timestamp),
+    /// In event time, without a time of its own: when it was judged.
+    Judged(Timestamp),
+}
+
 impl Marked {
-    /// What a commit of `reservation` marks.
-    pub(super) fn of(reservation: &Reservation, shared: &Shared) -> Self {
-        let ids = reservation.fingerprints().iter().copied();
-        let ids = match reservation.times() {
-            Some(times) => ids.zip(times.iter().copied().map(Some)).collect(),
-            None => ids.map(|id| (id, None)).collect(),
+    /// What a commit of `reservation` marks, the events of `batch`.
+    pub(super) fn of(reservation: &Reservation, batch: &Batch, shared: &Shared) -> Self {
+        let ids = reservation.fingerprints();
+        let times = match reservation.times() {
+            // Which of them are repeats is a matter of the payload.
+            _ if shared.compares_payloads() => HashMap::new(),
+            None => ids.iter().map(|id| (*id, Time::Seen)).collect(),
+            Some(times) => {
+                let without = batch.picks.iter().filter(|place| batch.time_at(**place).is_none());
+                let without: HashSet<_> = without.map(|place| batch.fingerprint_at(*place)).collect();
+                let time = |(id, time): (&Fingerprint, &Timestamp)| {
+                    (*id, if without.contains(id) { Time::Judged(*time) } else { Time::Own(*time) })
+                };
+                ids.iter().zip(times).map(time).collect()
+            }
         };
-        Self { ids, window: shared.dedup.window(), now: shared.dedup.clock_now() }
+        Self { ids: ids.to_vec(), times, window: shared.dedup.window(), now: shared.dedup.clock_now() }
     }
 
     /// Whether the event at `place`, a repeat of a pending ID, is a duplicate by this: in event time only when it is less than a
-    /// window away from what is marked.
+    /// window away from what is marked. Of two without a time of their own it is, however long the first was under way.
     pub(super) fn covers(&self, batch: &Batch, place: Place) -> bool {
-        match self.ids.get(&batch.fingerprint_at(place)) {
-            None => false,
-            Some(None) => true,
-            Some(Some(marked)) => {
-                let time = batch.time_at(place).unwrap_or(self.now);
-                time.max(*marked).saturating_since(time.min(*marked)) < self.window
-            }
+        let near =
+            |marked: Timestamp, time: Timestamp| time.max(marked).saturating_since(time.min(marked)) < self.window;
+        match (self.times.get(&batch.fingerprint_at(place)), batch.time_at(place)) {
+            (None, _) => false,
+            (Some(Time::Seen), _) | (Some(Time::Judged(_)), None) => true,
+            (Some(Time::Own(marked)), None) => near(*marked, self.now),
+            (Some(Time::Own(marked) | Time::Judged(marked)), Some(time)) => near(*marked, time),
         }
     }
 
     fn ids(&self) -> impl Iterator<Item = Fingerprint> {
-        self.ids.keys().copied()
+        self.ids.iter().copied()
     }
 }
