@@ -51,8 +51,7 @@ impl Batch {
 
     /// The event's own time, when it has one.
     pub(super) fn time_at(&self, place: Place) -> Option<Timestamp> {
-        let bundle = &self.bundles[place.bundle as usize].item;
-        if bundle.has_times() { bundle.time(place.event as usize) } else { None }
+        self.bundles[place.bundle as usize].item.time(place.event as usize)
     }
 
     /// Where those come from whose fate is certain once something is `marked`: those of `origins`, and the repeats of that.

@@ -147,10 +147,6 @@ impl Bundle {
         self.has_tickets
     }
 
-    pub(super) fn has_times(&self) -> bool {
-        self.has_times
-    }
-
     pub(super) fn fingerprint(&self, index: usize) -> Fingerprint {
         self.events[index].fingerprint
     }
@@ -184,7 +180,7 @@ impl Bundle {
 
     /// The time of event `index`, when it has one.
     pub(super) fn time(&self, index: usize) -> Option<Timestamp> {
-        self.event(index, &[]).time()
+        if self.has_times { self.event(index, &[]).time() } else { None }
     }
 
     /// Where event `index` comes from, when that is known.

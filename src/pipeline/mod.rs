@@ -459,7 +459,7 @@ impl Shared {
 
 /// The event's own time, or else the present.
 fn time(bundle: &Bundle, event: usize, now: Timestamp) -> Timestamp {
-    if bundle.has_times() { bundle.time(event).unwrap_or(now) } else { now }
+    bundle.time(event).unwrap_or(now)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -18,7 +18,8 @@
 //! - an ID that seems to be in conflict is looked at again: what was just ending when it was asked for may be gone with its
 //!   digest.
 //!
-//! What is left: a repeat of a conflict that is under way is a duplicate at once, as its ID is known; a limit that closes generations within one block of a recovery, and payloads under
+//! What is left: a repeat of a conflict that is under way is a duplicate at once, as its ID is known; a limit that closes
+//! generations within one block of a recovery; and payloads under
 //! [`Builder::extend_on_duplicate`](super::Builder::extend_on_duplicate), where a conflict extends the window of the ID and not
 //! that of the payloads before it.
 
