@@ -140,14 +140,14 @@ impl Deduplicator {
     /// # Ok::<(), dedupd::Error>(())
     /// ```
     pub fn observe(&self, id: impl AsRef<[u8]>) -> Verdict {
-        self.lenient(self.ask(self.fingerprint(id), None))
+        self.lenient(self.ask(|| self.fingerprint(id), None))
     }
 
     /// [`Deduplicator::observe`] at a time of the caller's: the event's own in event time, else the present time, which
     /// never goes back. In event time, too, an ID that a [`Reservation`] holds is a duplicate, however far away the
     /// reserved event is: its time is settled with its commit.
     pub fn observe_at(&self, id: impl AsRef<[u8]>, time: Timestamp) -> Verdict {
-        self.lenient(self.ask(self.fingerprint(id), Some(time)))
+        self.lenient(self.ask(|| self.fingerprint(id), Some(time)))
     }
 
     /// Records `id` and says whether it is new within the window, or why that cannot be said.
@@ -159,7 +159,7 @@ impl Deduplicator {
     /// # Cost
     /// As [`Deduplicator::observe`].
     pub fn try_observe(&self, id: impl AsRef<[u8]>) -> Result<Verdict, Unjudged> {
-        strict(self.ask(self.fingerprint(id), None))
+        strict(self.ask(|| self.fingerprint(id), None))
     }
 
     /// [`Deduplicator::try_observe`] at a time of the caller's, as for [`Deduplicator::observe_at`].
@@ -167,7 +167,7 @@ impl Deduplicator {
     /// # Errors
     /// As [`Deduplicator::try_observe`].
     pub fn try_observe_at(&self, id: impl AsRef<[u8]>, time: Timestamp) -> Result<Verdict, Unjudged> {
-        strict(self.ask(self.fingerprint(id), Some(time)))
+        strict(self.ask(|| self.fingerprint(id), Some(time)))
     }
 
     /// Records all `ids` in order; `verdicts` is cleared and filled with one verdict each.
@@ -290,7 +290,7 @@ impl Deduplicator {
 
     fn explain_fingerprint(&self, fingerprint: Fingerprint, time: Option<Timestamp>) -> Explained {
         let future_before = self.inner.set.future();
-        let answer = self.ask(fingerprint, time);
+        let answer = self.ask(|| fingerprint, time);
         let reason = match answer {
             Answer::New if self.inner.set.future() != future_before => Reason::Future,
             Answer::New => Reason::New,
@@ -456,11 +456,11 @@ impl Deduplicator {
     }
 
     #[inline]
-    fn ask(&self, fingerprint: Fingerprint, time: Option<Timestamp>) -> Answer {
+    fn ask(&self, fingerprint: impl FnOnce() -> Fingerprint, time: Option<Timestamp>) -> Answer {
         if self.inner.durable.is_some() || self.inner.event_time {
-            return self.ask_with_care(fingerprint, time);
+            return self.ask_with_care(fingerprint(), time);
         }
-        let now = time.map_or_else(|| self.now(), Timestamp::as_nanos);
+        let now = || time.map_or_else(|| self.now(), Timestamp::as_nanos);
         self.inner.set.ask_now(fingerprint, now, Act::Observe)
     }
 

@@ -192,7 +192,8 @@ impl SipHash {
         Self { one }
     }
 
-    #[inline]
+    /// Never inlined: it is long, and whoever hashes one ID by either hash is then short enough to be.
+    #[inline(never)]
     pub(crate) fn fingerprint(&self, id: &[u8]) -> Fingerprint {
         Fingerprint(self.one.hash(id).as_u128())
     }

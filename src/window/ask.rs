@@ -26,19 +26,21 @@ impl Core {
         fingerprint: Fingerprint,
         act: Act,
     ) -> Found {
-        let is_current = shared.generations.era() == self.era && found.newest == self.era.newest;
+        let is_current = shared.generations.era() == self.era;
         let is_named_still = found.version == found.shard.version.get();
         if !(is_current & is_named_still) || self.room_at_hand(shared, act.state()) == 0 {
             return Found::Unusual;
         }
-        let common = self.common(shared, act);
         // SAFETY: the version says that a slot of this shard still names the line, and the shard is held by whoever has `self`,
-        // so nobody else has a reference to it; null when there is none.
-        let Some(line) = (unsafe { found.line.as_mut() }) else { return Found::Unusual };
-        let found = probe.ask(line, fingerprint, &common);
+        // so nobody else has a reference to it.
+        let line = unsafe { &mut *found.line };
+        let found = match act {
+            Act::Observe | Act::Gather => probe.ask(line, fingerprint, &self.seen),
+            Act::Reserve | Act::Restore => probe.ask(line, fingerprint, &self.common(shared, act)),
+        };
         match found {
-            Found::New => self.settle(shared, act, 1, 0),
-            Found::Seen => self.settle(shared, act, 0, 1),
+            Found::New => self.settle_new(shared, act, 1),
+            Found::Seen => self.answers[Answer::Seen as usize] += 1,
             Found::Elsewhere | Found::Unusual => {}
         }
         found
@@ -46,7 +48,10 @@ impl Core {
 
     #[inline(always)]
     fn common(&self, shared: &Shared, act: Act) -> Common {
-        Common::new(self.era, act.state(), shared.extend | (act == Act::Restore))
+        match act {
+            Act::Observe | Act::Gather => self.seen,
+            Act::Reserve | Act::Restore => Common::new(self.era, act.state(), shared.extend | (act == Act::Restore)),
+        }
     }
 
     /// The segment that `slot` names, unless it takes a closer look: it has no lines, moved, or must be cleaned.
@@ -59,8 +64,13 @@ impl Core {
     /// Counts common answers. There must have been room at hand for the new ones.
     #[inline(always)]
     fn settle(&mut self, shared: &Shared, act: Act, new: u64, seen: u64) {
-        self.answers[Answer::New as usize] += new;
         self.answers[Answer::Seen as usize] += seen;
+        self.settle_new(shared, act, new);
+    }
+
+    #[inline(always)]
+    fn settle_new(&mut self, shared: &Shared, act: Act, new: u64) {
+        self.answers[Answer::New as usize] += new;
         match act {
             Act::Reserve => self.pending += new,
             Act::Observe | Act::Gather | Act::Restore => self.count_seen(shared, new),
@@ -185,7 +195,7 @@ impl Held<'_> {
     /// Whether the lines of a run are still those that the shard's slots name, and none of them must be cleaned first.
     #[inline]
     pub(super) fn is_named_still(&self, run: &Run<'_>) -> bool {
-        run.version == self.shard.version.get() && run.newest == self.core.era.newest
+        run.version == self.shard.version.get()
     }
 
     /// Processing time: answers those of a shard's questions that were put off which their two lines can answer, and leaves

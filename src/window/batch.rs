@@ -78,7 +78,7 @@ impl Set {
             Times::Now(now) if questions == 1 => {
                 let mut fingerprints = Vec::with_capacity(1);
                 hash(0..1, &mut fingerprints);
-                fingerprints.iter().for_each(|fingerprint| take(&[self.ask_now(*fingerprint, now, act)]));
+                fingerprints.iter().for_each(|fingerprint| take(&[self.ask_now(|| *fingerprint, || now, act)]));
             }
             Times::Now(now) => {
                 self.common.generations.observe_clock(now);

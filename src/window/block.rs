@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::directory::{ADDRESS_BITS, Slot, Version};
+use super::directory::{Slot, Version};
 use super::line::{Line, Stored};
 use super::probe::Kernel;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
@@ -30,8 +30,7 @@ pub(super) struct Block<'a> {
     /// Where their segments are named.
     slots: Vec<&'a Slot>,
     asked_for: usize,
-    /// What the lines were looked up in: the newest generation, and by shard.
-    newest: u64,
+    /// What the lines were looked up in, by shard.
     versions: Box<[Version]>,
 }
 
@@ -64,7 +63,6 @@ pub(super) struct Run<'a> {
     /// Of all questions of the block.
     pub(super) fingerprints: &'a [Fingerprint],
     /// What their lines were looked up in.
-    pub(super) newest: u64,
     pub(super) version: Version,
 }
 
@@ -156,34 +154,34 @@ impl<'a> Block<'a> {
             lines,
             slots,
             asked_for: 0,
-            newest: 0,
             versions,
         }
     }
 
-    /// Looks up the lines of all fingerprints, and puts them into the buckets.
+    /// Looks up the lines of all fingerprints, and puts them into the buckets. In plain loops: what iterators would do in
+    /// functions of their own is not compiled for this processor.
     #[inline(always)]
     fn place<const ASKS: bool>(&mut self, set: &'a Set) {
-        self.newest = set.common.generations.era().newest;
         self.note_versions(set);
-        self.lines.clear();
-        self.asked_for = 0;
-        let (newest, shard_bits) = (self.newest, set.common.shape.shard_bits);
-        self.slots.clear();
-        for fingerprint in &self.fingerprints {
-            let slot = set.shards[shard_of(*fingerprint, shard_bits)].slot(*fingerprint, shard_bits);
-            prefetch(slot);
-            self.slots.push(slot);
-        }
-        self.lines.resize(self.fingerprints.len(), std::ptr::null_mut());
-        for ((line, slot), fingerprint) in self.lines.iter_mut().zip(&self.slots).zip(&self.fingerprints) {
-            *line = slot.line_at_hand(Stored::of(*fingerprint), newest);
-        }
-        self.lengths.fill(0);
-        self.first = self.fingerprints.first().map_or(0, |fingerprint| set.shard_of(*fingerprint));
-        let (places, lengths, bucket_bits) = (&mut *self.places, &mut *self.lengths, self.bucket_bits);
+        let (newest, shard_bits) = (set.common.generations.era().newest, set.common.shape.shard_bits);
+        let slot_of = |fingerprint| set.shards[shard_of(fingerprint, shard_bits)].slot(fingerprint, shard_bits);
         self.spilled.clear();
-        for (index, (fingerprint, line)) in self.fingerprints.iter().zip(&self.lines).enumerate() {
+        self.lengths.fill(0);
+        self.asked_for = 0;
+        self.lines.resize(self.fingerprints.len(), std::ptr::null_mut());
+        let Some(first) = self.fingerprints.first() else { return };
+        self.first = set.shard_of(*first);
+        self.slots.resize(self.fingerprints.len(), slot_of(*first));
+        for (slot, fingerprint) in self.slots.iter_mut().zip(&self.fingerprints) {
+            *slot = slot_of(*fingerprint);
+            prefetch(*slot);
+        }
+        let (places, lengths, bucket_bits) = (&mut *self.places, &mut *self.lengths, self.bucket_bits);
+        let questions = self.lines.iter_mut().zip(&self.slots).zip(&self.fingerprints);
+        for (index, ((line, slot), fingerprint)) in questions.enumerate() {
+            let segment = slot.segment();
+            let is_at_hand = slot.is_at_hand(segment, newest);
+            *line = if is_at_hand { segment.home(Stored::of(*fingerprint)) } else { std::ptr::null_mut() };
             if ASKS {
                 prefetch_far(*line);
             }
@@ -217,8 +215,7 @@ impl<'a> Block<'a> {
                 // SAFETY: `place` wrote the first `length` places of each bucket, and an initialised question is laid out as
                 // one that may be.
                 let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question]) };
-                let (newest, version) = (self.newest, self.versions[shard]);
-                act(shard, Run { questions, fingerprints: &self.fingerprints, newest, version });
+                act(shard, Run { questions, fingerprints: &self.fingerprints, version: self.versions[shard] });
             }
         }
     }
@@ -229,4 +226,6 @@ pub(super) const BLOCK: usize = 1024;
 /// Places of all buckets: several times as many as questions, so that they seldom spill.
 const BUCKETS_PLACES: usize = 4 * BLOCK;
 const BUCKET_PLACES_MIN: usize = 16;
+/// Addresses of programs have 48 bits at most.
+const ADDRESS_BITS: u32 = 48;
 const _: () = assert!(BLOCK <= 1 << 16, "what is put off is named by 16 bits");

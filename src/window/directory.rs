@@ -19,8 +19,8 @@ use super::line::{Line, PATH_BITS, Stored};
 /// One root: where its directory is, and how many bits of path it tells apart.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// Address of the first slot, below bit 48; depth above. Written under the shard's lock, released; read without it,
-    /// acquired.
+    /// Address of the first slot, from bit 16 on; below it how far a path is shifted to be the number of its slot. Written
+    /// under the shard's lock, released; read without it, acquired.
     packed: AtomicU64,
 }
 
@@ -35,6 +35,9 @@ pub(super) struct Slot {
 }
 
 /// Which chunk of memory a segment stands in, and how many bits of path all its entries share.
+///
+/// Laid out so that a line is found in few instructions: address of the first line, from bit 16 on; depth, from bit 8 on;
+/// and how far the bits of an entry are shifted to be the number of its home line, or [`EMPTY`], or [`MOVED`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SegmentRef(u64);
 
@@ -55,30 +58,31 @@ impl Root {
 
     fn pack(slots: &[Slot]) -> u64 {
         debug_assert!(slots.len().is_power_of_two());
-        slots.as_ptr().expose_provenance() as u64 | u64::from(slots.len().trailing_zeros()) << ADDRESS_BITS
+        let depth = slots.len().trailing_zeros();
+        (slots.as_ptr().expose_provenance() as u64) << ADDRESS_SHIFT | u64::from(PATH_BITS - depth)
     }
 
     /// The slots.
     #[inline]
     pub(super) fn slots(&self) -> &[Slot] {
-        let (first, depth) = self.unpack();
+        let packed = self.packed.load(Ordering::Acquire);
+        let depth = PATH_BITS - (packed & SHIFT_MASK) as u32;
         // SAFETY: `packed` was made from a slice of `1 << depth` slots that lives as long as the set, which outlives
         // `self`. Slots are atomics, so sharing them is sound.
-        unsafe { std::slice::from_raw_parts(first, 1 << depth) }
+        unsafe { std::slice::from_raw_parts(Self::first(packed), 1 << depth) }
     }
 
     /// The slot of `stored`.
     #[inline]
     pub(super) fn slot(&self, stored: Stored) -> &Slot {
-        let (first, depth) = self.unpack();
-        // SAFETY: as above; a path of `depth` bits is less than `1 << depth`.
-        unsafe { &*first.add(stored.path(depth)) }
+        let packed = self.packed.load(Ordering::Acquire);
+        // SAFETY: as above; a path that was shifted so is less than `1 << depth`.
+        unsafe { &*Self::first(packed).add(stored.path_shifted(packed as u32)) }
     }
 
     #[inline]
-    fn unpack(&self) -> (*const Slot, u32) {
-        let packed = self.packed.load(Ordering::Acquire);
-        (std::ptr::with_exposed_provenance((packed & ADDRESS_MASK) as usize), (packed >> ADDRESS_BITS) as u32)
+    fn first(packed: u64) -> *const Slot {
+        std::ptr::with_exposed_provenance((packed >> ADDRESS_SHIFT) as usize)
     }
 }
 
@@ -120,13 +124,10 @@ impl Slot {
         self.cleaned.load(Ordering::Relaxed)
     }
 
-    /// The home line of `stored`, when it has one and that can be asked in generation `newest` without being cleaned first;
-    /// else null.
+    /// Whether `segment`, which this slot names, has lines that can be asked in generation `newest` without being cleaned first.
     #[inline]
-    pub(super) fn line_at_hand(&self, stored: Stored, newest: u64) -> *mut Line {
-        let segment = self.segment();
-        let is_at_hand = segment.has_lines() & (newest.wrapping_sub(self.cleaned()) <= CLEAN_AFTER);
-        if is_at_hand { segment.home(stored) } else { std::ptr::null_mut() }
+    pub(super) fn is_at_hand(&self, segment: SegmentRef, newest: u64) -> bool {
+        segment.has_lines() & (newest.wrapping_sub(self.cleaned()) <= CLEAN_AFTER)
     }
 
     pub(super) fn set(&self, segment: SegmentRef, cleaned: u64) {
@@ -137,50 +138,51 @@ impl Slot {
 
 impl SegmentRef {
     /// This slot belongs to a directory that is not used any more.
-    const MOVED: Self = Self(CLASS_MASK);
+    const MOVED: Self = Self(MOVED);
 
     /// No memory yet, for ids that share `depth` bits of path.
     pub(super) fn empty(depth: u32) -> Self {
-        Self(u64::from(depth) << ADDRESS_BITS)
+        Self(u64::from(depth) << DEPTH_SHIFT | EMPTY)
     }
 
     /// The chunk of `1 << class` lines at `lines`.
     pub(super) fn new(lines: std::ptr::NonNull<Line>, class: u32, depth: u32) -> Self {
         let address = lines.as_ptr().expose_provenance() as u64;
-        debug_assert!(address & !(ADDRESS_MASK & !CLASS_MASK) == 0 && u64::from(class) <= CLASS_MASK);
-        Self(address | u64::from(class) | u64::from(depth) << ADDRESS_BITS)
+        debug_assert!(address >> (64 - ADDRESS_SHIFT) == 0 && 0 < class && class < 32);
+        Self(address << ADDRESS_SHIFT | u64::from(depth) << DEPTH_SHIFT | u64::from(32 - class))
     }
 
     /// The same lines for ids that share one more bit of path.
     pub(super) fn deeper(self) -> Self {
-        Self(self.0 + (1 << ADDRESS_BITS))
+        Self(self.0 + (1 << DEPTH_SHIFT))
     }
 
     #[inline]
     pub(super) fn is_empty(self) -> bool {
-        self.class() == 0
+        self.0 & LOW_8 == EMPTY
     }
 
     /// Whether there are lines behind it: neither empty nor moved.
     #[inline]
     pub(super) fn has_lines(self) -> bool {
-        self.class().wrapping_sub(1) < CLASS_MASK as u32 - 1
+        self.0 & EMPTY == 0
     }
 
+    /// Log2 of the number of lines; 0 when there are none.
     #[inline]
     pub(super) fn class(self) -> u32 {
-        (self.0 & CLASS_MASK) as u32
+        32_u32.saturating_sub((self.0 & LOW_8) as u32)
     }
 
     #[inline]
     pub(super) fn depth(self) -> u32 {
-        (self.0 >> ADDRESS_BITS) as u32
+        (self.0 >> DEPTH_SHIFT & LOW_8) as u32
     }
 
     /// The first line.
     #[inline]
     pub(super) fn lines(self) -> *mut Line {
-        std::ptr::with_exposed_provenance_mut((self.0 & ADDRESS_MASK & !CLASS_MASK) as usize)
+        std::ptr::with_exposed_provenance_mut((self.0 >> ADDRESS_SHIFT) as usize)
     }
 
     /// The other line of `stored`, for prefetching; nonsense when there are no lines.
@@ -189,10 +191,10 @@ impl SegmentRef {
         self.lines().wrapping_add(stored.other(self.class()))
     }
 
-    /// The home line of `stored`, for prefetching; nonsense when there are no lines.
+    /// The home line of `stored`; nonsense when there are no lines.
     #[inline]
     pub(super) fn home(self, stored: Stored) -> *mut Line {
-        self.lines().wrapping_add(stored.home(self.class()))
+        self.lines().wrapping_add(stored.home_shifted(self.0 as u32))
     }
 }
 
@@ -220,7 +222,11 @@ pub(super) fn span(path: u32, depth: u32) -> (u32, u32) {
     (first, first + width)
 }
 
-pub(super) const ADDRESS_BITS: u32 = 48;
-const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
-/// A chunk is aligned to 128 bytes at least, so its low bits are free.
-const CLASS_MASK: u64 = 0xF;
+/// Addresses of programs have 48 bits at most.
+const ADDRESS_SHIFT: u32 = 16;
+const SHIFT_MASK: u64 = 31;
+const DEPTH_SHIFT: u32 = 8;
+const LOW_8: u64 = 0xFF;
+/// A shift that no segment with lines has; so every one without has this bit.
+const EMPTY: u64 = 32;
+const MOVED: u64 = EMPTY | 1;

@@ -200,7 +200,7 @@ impl Generations {
     pub(super) fn observe_clock(&self, now: i64) {
         let until = self.calm_until.load(Ordering::Acquire);
         let from = self.calm_from.load(Ordering::Relaxed);
-        if now < from || now >= until {
+        if (now < from) | (now >= until) {
             self.turn(now);
         }
     }

@@ -70,6 +70,17 @@ impl Mark {
         self.0 >> TAG_BITS == State::Pending as u32
     }
 
+    #[inline]
+    pub(super) fn is_seen(self) -> bool {
+        self.0 >> TAG_BITS == State::Seen as u32
+    }
+
+    /// The tag at the top of a word, and nothing below it.
+    #[inline]
+    pub(super) fn tag_on_top(self) -> u32 {
+        self.0 << (32 - TAG_BITS)
+    }
+
     /// How many generations before `generation` this entry was made. Right as long as it is less than [`TAG_RANGE`],
     /// which cleaning sees to.
     pub(super) fn age(self, generation: u64) -> u64 {
@@ -99,7 +110,13 @@ impl Stored {
     /// The home line among `1 << class` lines.
     #[inline]
     pub(super) fn home(self, class: u32) -> usize {
-        (self.b.wrapping_shr(32 - class)) as usize
+        self.home_shifted(32 - class)
+    }
+
+    /// The home line among `1 << (32 - shift)` lines. Bits of `shift` above the lowest five do not count.
+    #[inline]
+    pub(super) fn home_shifted(self, shift: u32) -> usize {
+        self.b.wrapping_shr(shift) as usize
     }
 
     /// The other line: never the home line.
@@ -115,10 +132,11 @@ impl Stored {
         OVERFLOW_FIRST << ((u64::from(self.a) * OVERFLOW_MARKS) >> 32)
     }
 
-    /// The first `depth` bits of the path from the root to the segment.
+    /// The path from the root to the segment, without its last `shift` bits. Bits of `shift` above the lowest five do not
+    /// count.
     #[inline]
-    pub(super) fn path(self, depth: u32) -> usize {
-        (self.c >> (PATH_BITS - depth)) as usize
+    pub(super) fn path_shifted(self, shift: u32) -> usize {
+        self.c.wrapping_shr(shift) as usize
     }
 }
 
@@ -180,7 +198,13 @@ impl Line {
 
     #[inline]
     pub(super) fn holds(&self, slot: usize, stored: Stored) -> bool {
-        self.b[slot] == stored.b && self.high(slot) == stored.c && !self.mark(slot).is_free()
+        self.agrees(slot, stored) && !self.mark(slot).is_free()
+    }
+
+    /// Whether what stands in `slot`, or stood there before it was freed, is `stored`, as far as its first 32 bits do not tell.
+    #[inline]
+    pub(super) fn agrees(&self, slot: usize, stored: Stored) -> bool {
+        self.b[slot] == stored.b && self.high(slot) == stored.c
     }
 
     #[inline]

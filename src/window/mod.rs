@@ -45,7 +45,7 @@ mod shard;
 use crate::event::Fingerprint;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
-use directory::Version;
+use directory::{SegmentRef, Slot, Version};
 use generations::{Generations, Moment, Resolved};
 use line::{Line, Stored};
 use memory::Memory;
@@ -103,9 +103,10 @@ pub(crate) struct Set {
 #[derive(Debug, Clone, Copy)]
 struct LookedUp<'a> {
     shard: &'a Shard,
-    newest: u64,
     version: Version,
-    /// Null when there is none, or one that must be cleaned first.
+    slot: &'a Slot,
+    segment: SegmentRef,
+    /// Nonsense when the segment has no lines.
     line: *mut Line,
 }
 
@@ -119,7 +120,8 @@ impl Set {
         let generations = Generations::new(config.limits);
         let (era, shape) = (generations.era(), config.shape);
         let count = 1_usize << shape.shard_bits;
-        let shards: Box<[Shard]> = (0..count).map(|number| Shard::new(number, &shape, era, ring_length)).collect();
+        let shards: Box<[Shard]> =
+            (0..count).map(|number| Shard::new(number, &shape, era, config.extend, ring_length)).collect();
         let tables = shards.iter().map(Shard::bytes).sum::<usize>();
         let overhead = size_of::<Self>() + Generations::bytes(&config.limits) + tables;
         let roots_count = shards.iter().map(|shard| shard.roots.len()).sum();
@@ -174,7 +176,7 @@ impl Set {
     /// Answers for one fingerprint.
     pub(crate) fn ask(&self, fingerprint: Fingerprint, when: When, act: Act) -> Answer {
         match when {
-            When::Now(now) => self.ask_now(fingerprint, now, act),
+            When::Now(now) => self.ask_now(|| fingerprint, || now, act),
             When::Event { time, clock } => self.ask_event(fingerprint, time, clock, act).0,
         }
     }
@@ -187,38 +189,57 @@ impl Set {
         }
     }
 
-    /// Processing time: answers for one fingerprint.
+    /// Processing time: answers for one fingerprint. The time is asked for while its line is on its way.
+    ///
+    /// A processor fetches the lines of several questions at a time, as far ahead as it can look: some two hundred instructions.
+    /// So a question is one function, hash and all; what need not be known to find the line is done while it is on its
+    /// way; and what is rare is done elsewhere.
     #[inline]
-    pub(crate) fn ask_now(&self, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
+    pub(crate) fn ask_now(
+        &self,
+        fingerprint: impl FnOnce() -> Fingerprint,
+        now: impl FnOnce() -> i64,
+        act: Act,
+    ) -> Answer {
         match self.common.kernel {
             Kernel::Portable(probe) => self.ask_portably(probe, fingerprint, now, act),
-            // The one that is asked most is compiled by itself: whatever is computed here delays the next question's line.
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
             Kernel::Avx2(probe) if act == Act::Observe => {
                 // SAFETY: `probe` proves that the processor has the features.
                 unsafe { self.observe_with_avx2(probe, fingerprint, now) }
             }
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-            Kernel::Avx2(probe) => with_avx2(probe, move || self.ask_one(probe, fingerprint, now, act)),
+            Kernel::Avx2(probe) => with_avx2(probe, move || self.ask_one(probe, fingerprint(), now, act)),
         }
     }
 
     #[inline(never)]
-    fn ask_portably(&self, probe: Portable, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
-        self.ask_one(probe, fingerprint, now, act)
+    fn ask_portably(
+        &self,
+        probe: Portable,
+        fingerprint: impl FnOnce() -> Fingerprint,
+        now: impl FnOnce() -> i64,
+        act: Act,
+    ) -> Answer {
+        self.ask_one(probe, fingerprint(), now, act)
     }
 
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    fn observe_with_avx2(&self, probe: Avx2, fingerprint: Fingerprint, now: i64) -> Answer {
-        self.ask_one(probe, fingerprint, now, Act::Observe)
+    fn observe_with_avx2(
+        &self,
+        probe: Avx2,
+        fingerprint: impl FnOnce() -> Fingerprint,
+        now: impl FnOnce() -> i64,
+    ) -> Answer {
+        self.ask_one(probe, fingerprint(), now, Act::Observe)
     }
 
     #[inline(always)]
-    fn ask_one<P: Probe>(&self, probe: P, fingerprint: Fingerprint, now: i64, act: Act) -> Answer {
+    fn ask_one<P: Probe>(&self, probe: P, fingerprint: Fingerprint, now: impl FnOnce() -> i64, act: Act) -> Answer {
         let found = self.look_up(fingerprint);
         prefetch(found.line);
-        self.common.generations.observe_clock(now);
+        self.common.generations.observe_clock(now());
         self.ask_at(probe, found, fingerprint, act)
     }
 
@@ -226,30 +247,55 @@ impl Set {
     #[inline(always)]
     fn look_up(&self, fingerprint: Fingerprint) -> LookedUp<'_> {
         let shard = self.shard_for(fingerprint);
-        let newest = self.common.generations.era().newest;
         let version = shard.version.get();
-        let line = shard.slot(fingerprint, self.common.shape.shard_bits).line_at_hand(Stored::of(fingerprint), newest);
-        LookedUp { shard, newest, version, line }
+        let slot = shard.slot(fingerprint, self.common.shape.shard_bits);
+        let segment = slot.segment();
+        LookedUp { shard, version, slot, segment, line: segment.home(Stored::of(fingerprint)) }
     }
 
     /// Processing time: answers for one fingerprint that was looked up.
     #[inline(always)]
     fn ask_at<P: Probe>(&self, probe: P, found: LookedUp<'_>, fingerprint: Fingerprint, act: Act) -> Answer {
-        let mut core = found.shard.lock();
-        let answer = match core.ask(probe, &self.common, found, fingerprint, act) {
-            Found::New => Answer::New,
-            Found::Seen => Answer::Seen,
-            left => {
-                let mut held = self.held(found.shard, core);
-                let answer = held.ask_closely(fingerprint, act, left);
-                core = held.core;
-                answer
+        if !found.slot.is_at_hand(found.segment, self.common.generations.era().newest) {
+            return self.ask_slowly(fingerprint, act);
+        }
+        let Some(mut core) = found.shard.try_lock() else { return self.ask_slowly(fingerprint, act) };
+        match core.ask(probe, &self.common, found, fingerprint, act) {
+            Found::New => {
+                if act == Act::Gather {
+                    core.gather(&self.common, fingerprint, None);
+                }
+                Answer::New
             }
-        };
+            Found::Seen => Answer::Seen,
+            left => self.ask_closely(found.shard, core, fingerprint, act, left),
+        }
+    }
+
+    /// The same where its home line alone does not answer, or is not known.
+    #[inline(never)]
+    fn ask_closely<'a>(
+        &'a self,
+        shard: &'a Shard,
+        core: MutexGuard<'a, Core>,
+        fingerprint: Fingerprint,
+        act: Act,
+        found: Found,
+    ) -> Answer {
+        let mut held = self.held(shard, core);
+        let answer = held.ask_closely(fingerprint, act, found);
         if act == Act::Gather && answer.is_first() {
-            core.gather(&self.common, fingerprint, None);
+            held.core.gather(&self.common, fingerprint, None);
         }
         answer
+    }
+
+    /// The same where somebody else holds the shard, or its segment has no lines or must be cleaned first.
+    #[cold]
+    #[inline(never)]
+    fn ask_slowly(&self, fingerprint: Fingerprint, act: Act) -> Answer {
+        let shard = self.shard_for(fingerprint);
+        self.ask_closely(shard, shard.lock(), fingerprint, act, Found::Elsewhere)
     }
 
     /// What [`Set::ask`] would find, without recording anything.

@@ -65,6 +65,26 @@ fn loom_a_slot_found_before_the_directory_doubled_is_not_trusted() {
     });
 }
 
+/// A line is found, and nothing in it is too old to be told; then so much time passes that every tag in it is.
+#[test]
+fn loom_a_line_looked_up_before_its_tags_wrapped_is_not_asked() {
+    loom::model(|| {
+        let set = set(u64::MAX);
+        let later = WINDOW / 64 * 20_000;
+        assert_eq!(observe(&set, 1, 0), Answer::New);
+        let ask = |set: &Set| u64::from(observe(set, 2, 0) == Answer::New);
+        let pass = move |set: &Set| {
+            set.notice_clock(later);
+            set.tally().first_seen
+        };
+        let (new, first_seen_before) = both(&set, ask, pass);
+        assert_eq!(new, 1);
+        if first_seen_before == 1 {
+            assert_eq!(observe(&set, 2, later), Answer::Seen, "it was recorded after the time had passed");
+        }
+    });
+}
+
 /// The lines of a batch are looked up without the lock, and the other thread splits the segment meanwhile.
 #[test]
 fn loom_lines_looked_up_before_a_split_are_not_asked() {

@@ -5,18 +5,22 @@
 //! entry that is pending, has expired, or agrees in all but five bits) to the definition. Both are compared on random
 //! lines below.
 
-use super::line::{Entry, Line, Mark, State, Stored, TAG_MASK};
+use super::line::{Entry, Line, Mark, State, Stored, TAG_BITS, TAG_MASK};
 use super::segment::Era;
 use crate::event::Fingerprint;
 
 /// What does not change while a shard is held and nothing unusual happens.
+///
+/// Tags are compared at the top of their words: what is below them is only ever taken from ones. The sign is turned over, as
+/// vectors are compared signed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Common {
-    newest: u32,
-    /// The age of the oldest generation that is remembered.
-    age_max: u32,
-    /// Whether a repeat makes its ID count from now on.
-    extend: bool,
+    /// The newest generation, so.
+    newest: i32,
+    /// The age of the oldest generation that is remembered, so.
+    age_max: i32,
+    /// The greatest age at which a repeat changes nothing, so: zero where it makes its ID count from now on.
+    quiet_max: i32,
     /// How a new entry is marked.
     mark: Mark,
 }
@@ -60,10 +64,17 @@ impl Kernel {
 }
 
 impl Common {
+    /// For entries of `state`; `extend`: whether a repeat makes its ID count from now on.
     #[inline]
     pub(super) fn new(era: Era, state: State, extend: bool) -> Self {
+        let aligned = |age: u32| (age << (32 - TAG_BITS) | BELOW_TAG).cast_signed() ^ i32::MIN;
         let age_max = (era.newest - era.horizon).min(u64::from(TAG_MASK)) as u32;
-        Self { newest: era.newest as u32, age_max, extend, mark: Mark::new(state, era.newest) }
+        Self {
+            newest: aligned(era.newest as u32),
+            age_max: aligned(age_max),
+            quiet_max: aligned(if extend { 0 } else { age_max }),
+            mark: Mark::new(state, era.newest),
+        }
     }
 
     #[inline]
@@ -74,16 +85,20 @@ impl Common {
     /// Whether a repeat of an entry so marked is seen, and changes nothing.
     #[inline]
     pub(super) fn is_quiet(&self, mark: Mark) -> bool {
-        let age = mark.age(u64::from(self.newest));
-        !mark.is_pending() & (age <= u64::from(self.age_max)) & !(self.extend & (age != 0))
+        let age = self.newest.wrapping_sub(mark.tag_on_top().cast_signed());
+        mark.is_seen() & (age <= self.quiet_max)
     }
 
     /// The slots of `line` that are free or expired, as a bit set.
     #[inline]
     pub(super) fn room(&self, line: &Line) -> u32 {
-        line.room(u64::from(self.newest), u64::from(self.age_max))
+        let unaligned = |age: i32| (age ^ i32::MIN).cast_unsigned() >> (32 - TAG_BITS);
+        line.room(u64::from(unaligned(self.newest)), u64::from(unaligned(self.age_max)))
     }
 }
+
+/// The bits below a tag that stands at the top of its word.
+const BELOW_TAG: u32 = (1 << (32 - TAG_BITS)) - 1;
 
 /// Any processor.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +152,7 @@ mod avx2 {
             let candidates = unsafe { candidates(line, stored) };
             if candidates != 0 {
                 let slot = candidates.trailing_zeros() as usize % ENTRIES;
-                let is_seen = line.holds(slot, stored) & common.is_quiet(line.mark(slot));
+                let is_seen = line.agrees(slot, stored) & common.is_quiet(line.mark(slot));
                 return if is_seen { Found::Seen } else { Found::Unusual };
             }
             // SAFETY: as above.
@@ -145,7 +160,7 @@ mod avx2 {
             if line.overflowed(stored) | (room == 0) {
                 return Found::Elsewhere;
             }
-            line.put(room.trailing_zeros() as usize % ENTRIES, common.entry(stored));
+            line.put(room.trailing_zeros() as usize - 2, common.entry(stored));
             Found::New
         }
     }
@@ -177,7 +192,7 @@ mod avx2 {
         }
     }
 
-    /// The slots that are free or expired, as a bit set.
+    /// The slots that are free or expired, as a bit set from bit 2 on.
     ///
     /// # Safety
     /// The processor must have AVX2.
@@ -187,20 +202,16 @@ mod avx2 {
         unsafe {
             // Two words of `b`, the five of `c`, the head.
             let words = _mm256_load_si256((&raw const *line).cast::<__m256i>().add(1));
-            let signs = |words| _mm256_movemask_ps(_mm256_castsi256_ps(words)).cast_unsigned();
-            // Tags are compared at the top of their words; what is below them is only ever taken from ones. The sign is
-            // turned over, as compares are signed.
-            let aligned = |age: u32| _mm256_set1_epi32((age << (32 - TAG_BITS) | BELOW).cast_signed() ^ i32::MIN);
-            let age = _mm256_sub_epi32(aligned(common.newest), _mm256_slli_epi32::<2>(words));
-            let old = signs(_mm256_cmpgt_epi32(age, aligned(common.age_max)));
-            let (seen, pending) = (signs(words), signs(_mm256_slli_epi32::<1>(words)));
-            !(seen & !old | pending) >> 2 & SLOTS
+            let age = _mm256_sub_epi32(_mm256_set1_epi32(common.newest), _mm256_slli_epi32::<2>(words));
+            let old = _mm256_cmpgt_epi32(age, _mm256_set1_epi32(common.age_max));
+            // The sign says seen, the bit below it pending.
+            let taken = _mm256_or_si256(_mm256_andnot_si256(old, words), _mm256_slli_epi32::<1>(words));
+            let taken = _mm256_movemask_ps(_mm256_castsi256_ps(taken)).cast_unsigned();
+            taken & SLOTS << 2 ^ SLOTS << 2
         }
     }
 
     const SLOTS: u32 = (1 << ENTRIES) - 1;
-    /// The bits below a tag that was moved to the top of its word.
-    const BELOW: u32 = (1 << (32 - TAG_BITS)) - 1;
     const _: () = assert!(ENTRIES == 5 && TAG_BITS == 14);
 }
 

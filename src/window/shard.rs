@@ -6,7 +6,7 @@
 //! Lock order: shard, then generations or memory; neither of these two ever takes another lock.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use crossbeam::utils::CachePadded;
 
@@ -18,7 +18,7 @@ use super::directory::{Root, SegmentRef, Slot, Versioned, root_of, roots_of_shar
 use super::generations::{CLEAN_AFTER, Generations, Taken};
 use super::line::{State, Stored};
 use super::memory::Memory;
-use super::probe::Kernel;
+use super::probe::{Common, Kernel};
 use super::segment::{Era, Segment};
 
 /// What the shards of a set have in common.
@@ -63,6 +63,8 @@ pub(super) struct Shard {
 pub(super) struct Core {
     /// As far as this shard has come.
     pub(super) era: Era,
+    /// What is the same for all that is observed in this era.
+    pub(super) seen: Common,
     /// Ids seen, by generation modulo the length of the ring.
     pub(super) counts: Box<[u32]>,
     /// Room taken ahead in the newest generation; unused without limits.
@@ -156,12 +158,13 @@ pub(crate) enum Answer {
 }
 
 impl Shard {
-    pub(super) fn new(number: usize, shape: &Shape, era: Era, ring_length: usize) -> Self {
+    pub(super) fn new(number: usize, shape: &Shape, era: Era, extend: bool, ring_length: usize) -> Self {
         let count = roots_of_shard(number, 1 << shape.shard_bits, shape.roots);
         let slots: Arc<[Slot]> = (0..count).map(|_| Slot::new(SegmentRef::empty(0), era.newest)).collect();
         let roots = slots.chunks(1).map(Root::new).collect();
         let core = Core {
             era,
+            seen: Common::new(era, State::Seen, extend),
             counts: vec![0; ring_length].into_boxed_slice(),
             allowance: Taken { generation: era.newest, ids: 0 },
             answers: [0; Answer::COUNT],
@@ -185,6 +188,16 @@ impl Shard {
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The lock, if nobody has it.
+    #[inline]
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Core>> {
+        match self.core.try_lock() {
+            Ok(core) => Some(core),
+            Err(TryLockError::Poisoned(core)) => Some(core.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Where the segment of `fingerprint` is named; without the lock, as far as that can be told.
@@ -244,6 +257,8 @@ impl Held<'_> {
             self.return_allowance(era.newest);
         }
         self.core.era = era;
+        self.core.seen = Common::new(era, State::Seen, self.common.extend);
+        self.shard.version.bump();
     }
 
     pub(super) fn forget_counts(&mut self, generations: Range<u64>) -> u64 {

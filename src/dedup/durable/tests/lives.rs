@@ -276,7 +276,7 @@ impl Lives {
         let attempt = Attempt { asked: vec![asked], ..Attempt::default() };
         let front = life.front();
         let time = self.lateness.map(|_| Timestamp::from_nanos(asked.1));
-        let answer = life.dedup.ask(life.id(asked.0), time);
+        let answer = life.dedup.ask(|| life.id(asked.0), time);
         if self.simulated.is_dead() {
             return Ok(attempt);
         }
