@@ -200,7 +200,6 @@ impl Held<'_> {
 
     /// Processing time: answers those of a shard's questions that were put off which their two lines can answer, and leaves
     /// the others, whose further lines are on their way then. In order for each ID, as for [`Held::ask_run`].
-    #[inline]
     pub(super) fn ask_put_off(
         &mut self,
         fingerprints: &[Fingerprint],
@@ -209,9 +208,28 @@ impl Held<'_> {
         answers: &mut [Answer],
         left: &mut Vec<u16>,
     ) {
+        match self.common.kernel {
+            Kernel::Portable(probe) => self.ask_both_of_each(probe, fingerprints, indices, act, answers, left),
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Kernel::Avx2(probe) => {
+                with_avx2(probe, || self.ask_both_of_each(probe, fingerprints, indices, act, answers, left));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn ask_both_of_each<P: Probe>(
+        &mut self,
+        probe: P,
+        fingerprints: &[Fingerprint],
+        indices: &[u16],
+        act: Act,
+        answers: &mut [Answer],
+        left: &mut Vec<u16>,
+    ) {
         for (at, index) in indices.iter().enumerate() {
             let place = usize::from(*index);
-            match self.ask_both(fingerprints[place], act) {
+            match self.ask_both(probe, fingerprints[place], act) {
                 Quick::New => answers[place] = Answer::New,
                 Quick::Seen => answers[place] = Answer::Seen,
                 Quick::Full => left.push(*index),
@@ -223,8 +241,8 @@ impl Held<'_> {
         }
     }
 
-    #[inline]
-    fn ask_both(&mut self, fingerprint: Fingerprint, act: Act) -> Quick {
+    #[inline(always)]
+    fn ask_both<P: Probe>(&mut self, probe: P, fingerprint: Fingerprint, act: Act) -> Quick {
         let stored = Stored::of(fingerprint);
         if self.core.room_at_hand(self.common, act.state()) == 0 {
             return Quick::Unusual;
@@ -232,7 +250,7 @@ impl Held<'_> {
         let Some(segment) = self.core.at_hand(self.slot(fingerprint)) else { return Quick::Unusual };
         let common = self.core.common(self.common, act);
         let mut segment = self.core.open(segment);
-        let quick = segment.ask(stored, &common);
+        let quick = segment.ask(probe, stored, &common);
         if quick == Quick::Full {
             segment.prefetch_targets(stored);
         }
@@ -244,7 +262,12 @@ impl Held<'_> {
     #[inline(never)]
     pub(super) fn ask_closely(&mut self, fingerprint: Fingerprint, act: Act, found: Found) -> Answer {
         if found == Found::Elsewhere {
-            match self.ask_both(fingerprint, act) {
+            let quick = match self.common.kernel {
+                Kernel::Portable(probe) => self.ask_both(probe, fingerprint, act),
+                #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+                Kernel::Avx2(probe) => with_avx2(probe, || self.ask_both(probe, fingerprint, act)),
+            };
+            match quick {
                 Quick::New => return Answer::New,
                 Quick::Seen => return Answer::Seen,
                 Quick::Full | Quick::Unusual => {}

@@ -90,7 +90,7 @@ impl Memory {
             spares: Vec::new(),
             added: 0,
             spares_wanted: 1,
-            calm: 0,
+            calm: STEADY_FOR,
             arena_bytes,
             bytes_max,
             overhead_bytes,
@@ -194,12 +194,13 @@ impl Memory {
         (added > 0, unwanted)
     }
 
-    /// Whether an arena should be touched ahead: the last page of the present ones is near, and the limit allows one.
+    /// Whether an arena should be touched ahead: some were put to use lately or the last page of the present ones is near, and
+    /// the limit allows one.
     pub(super) fn wants_spare(&self) -> bool {
         !self.arenas.is_empty()
             && self.spares.len() < self.spares_wanted
             && self.bytes() + self.arena_cost() <= self.bytes_max
-            && (self.spares_wanted > 1 || self.is_nearly_full())
+            && (self.calm < STEADY_FOR || self.is_nearly_full())
     }
 
     fn is_nearly_full(&self) -> bool {
@@ -332,6 +333,8 @@ impl Drop for Spare {
 
 /// Arenas touched ahead while the set grows.
 const SPARES_MAX: usize = 2;
+/// How often nothing must have been put to use before the set counts as one that does not grow at the moment.
+const STEADY_FOR: u32 = 8;
 /// How often nothing must have been put to use before spare arenas are given back: with a housekeeping thread, 0.2 s after
 /// the growth has ended and some seconds more.
 const CALM_AFTER: u32 = 60;

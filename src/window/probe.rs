@@ -1,4 +1,4 @@
-//! The question to one line: is the ID there, and if not, is there room?
+//! The question to one line or two: is the ID there, and if not, is there room?
 //!
 //! Nearly every question ends here, so there are two ways to ask. The portable one is the definition. The vector one looks
 //! at all sixteen words of a line at once and puts a new entry in with the same registers; it leaves what is rare (an
@@ -6,7 +6,7 @@
 //! lines below.
 
 use super::line::{Entry, Line, Mark, State, Stored, TAG_BITS, TAG_MASK};
-use super::segment::Era;
+use super::segment::{Both, Era, Quick};
 use crate::event::Fingerprint;
 
 /// What does not change while a shard is held and nothing unusual happens.
@@ -38,10 +38,52 @@ pub(super) enum Found {
     Unusual,
 }
 
-/// A way to ask a line.
+/// A way to ask lines.
 pub(super) trait Probe: Copy {
+    /// What `line` knows of `stored`: `None` when it is not there, else whether it is seen and nothing is to be done.
+    fn find(self, line: &Line, stored: Stored, common: &Common) -> Option<bool>;
+
+    /// The first slot of `line` that is free or expired.
+    fn room(self, line: &Line, common: &Common) -> Option<usize>;
+
     /// Asks `line`, the home of `fingerprint`, and records what is new where this line alone can tell.
-    fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found;
+    #[inline(always)]
+    fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found {
+        let stored = Stored::of(fingerprint);
+        if let Some(is_seen) = self.find(line, stored, common) {
+            return if is_seen { Found::Seen } else { Found::Unusual };
+        }
+        match self.room(line, common) {
+            Some(slot) if !line.overflowed(stored) => {
+                line.put(slot, common.entry(stored));
+                Found::New
+            }
+            _ => Found::Elsewhere,
+        }
+    }
+
+    /// Asks both lines of an ID, and records what is new where there is room.
+    #[inline(always)]
+    fn ask_both(self, lines: Both<'_>, stored: Stored, common: &Common) -> Quick {
+        let Both { home, other } = lines;
+        let known = |is_seen| if is_seen { Quick::Seen } else { Quick::Unusual };
+        if let Some(is_seen) = self.find(home, stored, common) {
+            return known(is_seen);
+        }
+        if home.overflowed(stored)
+            && let Some(is_seen) = self.find(other, stored, common)
+        {
+            return known(is_seen);
+        }
+        if let Some(slot) = self.room(home, common) {
+            home.put(slot, common.entry(stored));
+            return Quick::New;
+        }
+        let Some(slot) = self.room(other, common) else { return Quick::Full };
+        other.put(slot, common.entry(stored));
+        home.set_overflowed(stored);
+        Quick::New
+    }
 }
 
 /// The ways there are on this processor.
@@ -106,17 +148,14 @@ pub(super) struct Portable;
 
 impl Probe for Portable {
     #[inline(always)]
-    fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found {
-        let stored = Stored::of(fingerprint);
-        if let Some(slot) = line.slot_of(stored) {
-            return if common.is_quiet(line.mark(slot)) { Found::Seen } else { Found::Unusual };
-        }
+    fn find(self, line: &Line, stored: Stored, common: &Common) -> Option<bool> {
+        line.slot_of(stored).map(|slot| common.is_quiet(line.mark(slot)))
+    }
+
+    #[inline(always)]
+    fn room(self, line: &Line, common: &Common) -> Option<usize> {
         let room = common.room(line);
-        if line.overflowed(stored) | (room == 0) {
-            return Found::Elsewhere;
-        }
-        line.put(room.trailing_zeros() as usize, common.entry(stored));
-        Found::New
+        (room != 0).then(|| room.trailing_zeros() as usize)
     }
 }
 
@@ -127,8 +166,7 @@ pub(super) use avx2::{Avx2, with_avx2};
 mod avx2 {
     use core::arch::x86_64::*;
 
-    use super::{Common, Found, Probe};
-    use crate::event::Fingerprint;
+    use super::{Common, Probe};
     use crate::window::line::{ENTRIES, Line, Stored, TAG_BITS};
 
     /// A processor with AVX2, BMI1 and BMI2. A value of this type proves that this is one.
@@ -146,22 +184,18 @@ mod avx2 {
 
     impl Probe for Avx2 {
         #[inline(always)]
-        fn ask(self, line: &mut Line, fingerprint: Fingerprint, common: &Common) -> Found {
-            let stored = Stored::of(fingerprint);
+        fn find(self, line: &Line, stored: Stored, common: &Common) -> Option<bool> {
             // SAFETY: `self` proves that the processor has the features.
             let candidates = unsafe { candidates(line, stored) };
-            if candidates != 0 {
-                let slot = candidates.trailing_zeros() as usize % ENTRIES;
-                let is_seen = line.agrees(slot, stored) & common.is_quiet(line.mark(slot));
-                return if is_seen { Found::Seen } else { Found::Unusual };
-            }
+            let slot = candidates.trailing_zeros() as usize % ENTRIES;
+            (candidates != 0).then(|| line.agrees(slot, stored) & common.is_quiet(line.mark(slot)))
+        }
+
+        #[inline(always)]
+        fn room(self, line: &Line, common: &Common) -> Option<usize> {
             // SAFETY: as above.
             let room = unsafe { room(line, common) };
-            if line.overflowed(stored) | (room == 0) {
-                return Found::Elsewhere;
-            }
-            line.put(room.trailing_zeros() as usize - 2, common.entry(stored));
-            Found::New
+            (room != 0).then(|| room.trailing_zeros() as usize - 2)
         }
     }
 

@@ -8,7 +8,7 @@
 //! An expired entry is free space where it stands; nothing searches for it.
 
 use super::line::{ENTRIES, Entry, Line, Mark, Stored};
-use super::probe::Common;
+use super::probe::{Common, Probe};
 
 /// The generations that count now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,13 @@ pub(super) enum Quick {
     Unusual,
 }
 
+/// The two lines of an ID.
+#[derive(Debug)]
+pub(super) struct Both<'a> {
+    pub(super) home: &'a mut Line,
+    pub(super) other: &'a mut Line,
+}
+
 /// Where an entry stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -64,31 +71,13 @@ impl<'a> Segment<'a> {
     /// Answers in the two common cases, and records what is new: an ID of which nothing stands here and for which there is
     /// room in one of its lines, and one that was seen. Anything else is left for [`Segment::find`] and
     /// [`Segment::insert`].
-    #[inline]
-    pub(super) fn ask(&mut self, stored: Stored, common: &Common) -> Quick {
-        let known = |mark| if common.is_quiet(mark) { Quick::Seen } else { Quick::Unusual };
-        let home = stored.home(self.class);
-        let line = &mut self.lines[home];
-        if let Some(slot) = line.slot_of(stored) {
-            return known(line.mark(slot));
+    #[inline(always)]
+    pub(super) fn ask<P: Probe>(&mut self, probe: P, stored: Stored, common: &Common) -> Quick {
+        let (home, other) = (stored.home(self.class), stored.other(self.class));
+        match self.lines.get_disjoint_mut([home, other]) {
+            Ok([home, other]) => probe.ask_both(Both { home, other }, stored, common),
+            Err(_) => Quick::Unusual,
         }
-        let room = common.room(line);
-        let overflowed = line.overflowed(stored);
-        let other = &mut self.lines[stored.other(self.class)];
-        if overflowed && let Some(slot) = other.slot_of(stored) {
-            return known(other.mark(slot));
-        }
-        if room != 0 {
-            self.lines[home].put(room.trailing_zeros() as usize, common.entry(stored));
-            return Quick::New;
-        }
-        let room = common.room(other);
-        if room == 0 {
-            return Quick::Full;
-        }
-        other.put(room.trailing_zeros() as usize, common.entry(stored));
-        self.lines[home].set_overflowed(stored);
-        Quick::New
     }
 
     /// Finds the entry of `stored` where there is one at most, as in processing time.
