@@ -10,6 +10,9 @@ use super::directory::{SegmentRef, Slot, span};
 use super::generations::CLEAN_AFTER;
 use super::line::{ENTRIES, Entry, Line, Mark, PATH_BITS, State, Stored, TAG_RANGE};
 use super::memory::{CLASS_MIN, NoMemory};
+use super::probe::Kernel;
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+use super::probe::with_avx2;
 use super::shard::Held;
 use crate::sync::MutexGuard;
 
@@ -61,13 +64,19 @@ impl Held<'_> {
             return Err(NoMemory);
         }
         let bit = 1 << (PATH_BITS - depth);
-        self.expire(segment, cleaned);
+        if !self.can_tell_tags(cleaned) {
+            self.expire(segment, cleaned);
+        }
+        let era = self.core.era;
         let (mut old, mut new) = self.core.open_both(segment, sibling);
-        let moved = old.split(&mut new, bit);
+        let moved = match self.common.kernel {
+            Kernel::Portable(_) => old.split(&mut new, bit, era),
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Kernel::Avx2(probe) => with_avx2(probe, || old.split(&mut new, bit, era)),
+        };
         self.core.moved += moved;
-        let newest = self.core.era.newest;
-        self.name(root, path & !bit, segment.deeper(), newest);
-        self.name(root, path | bit, sibling, newest);
+        self.name(root, path & !bit, segment.deeper(), era.newest);
+        self.name(root, path | bit, sibling, era.newest);
         Ok(())
     }
 

@@ -128,7 +128,7 @@ impl Stored {
 
     /// Its overflow mark.
     #[inline]
-    fn overflow_mark(self) -> u32 {
+    pub(super) fn overflow_mark(self) -> u32 {
         OVERFLOW_FIRST << ((u64::from(self.a) * OVERFLOW_MARKS) >> 32)
     }
 
@@ -345,10 +345,10 @@ impl Line {
         }
     }
 
-    /// Clears all overflow marks.
+    /// Has these overflow marks and no others.
     #[inline]
-    pub(super) fn clear_overflowed(&mut self) {
-        self.head &= OVERFLOW_FIRST - 1;
+    pub(super) fn set_overflows(&mut self, marks: u32) {
+        self.head = self.head & (OVERFLOW_FIRST - 1) | marks;
     }
 
     /// Makes `slot` free.

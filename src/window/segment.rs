@@ -8,6 +8,7 @@
 //! An expired entry is free space where it stands; nothing searches for it.
 
 use super::line::{ENTRIES, Entry, Line, Mark, Stored};
+use super::memory::CLASS_MAX;
 use super::probe::{Common, Probe};
 
 /// The generations that count now.
@@ -234,24 +235,32 @@ impl<'a> Segment<'a> {
 
     /// Moves every entry that has `bit` of the path to `sibling`, a segment of the same class, whatever is in it. Where an
     /// entry stands among the lines does not depend on the path, so it stands in the same place there. Returns how many
-    /// moved.
-    pub(super) fn split(&mut self, sibling: &mut Segment<'_>, bit: u32) -> u64 {
+    /// moved. What has expired goes with it, where no tag can have come round, and overflow marks that are not needed.
+    #[inline(always)]
+    pub(super) fn split(&mut self, sibling: &mut Segment<'a>, bit: u32, era: Era) -> u64 {
         let mut moved = 0;
-        for (line, twin) in self.lines.iter_mut().zip(sibling.lines.iter_mut()) {
+        // The marks of the homes, here and there, of which some are passed before their entries are met.
+        let mut marks = [[0; 1 << CLASS_MAX]; 2];
+        for (here, (line, twin)) in self.lines.iter_mut().zip(sibling.lines.iter_mut()).enumerate() {
+            line.keep(!line.room(era.newest, era.newest - era.horizon));
+            for stored in line.away(here, self.class) {
+                marks[usize::from(stored.c & bit != 0)][stored.home(self.class)] |= stored.overflow_mark();
+            }
             let moves = line.on_path(bit) & line.taken();
             moved += u64::from(moves.count_ones());
             *twin = *line;
             twin.keep(moves);
             line.keep(!moves);
         }
-        self.mark_overflows();
-        sibling.mark_overflows();
+        for (segment, marks) in [self, sibling].into_iter().zip(marks) {
+            segment.lines.iter_mut().zip(marks).for_each(|(line, marks)| line.set_overflows(marks));
+        }
         moved
     }
 
     /// Sets the overflow marks that are needed, and no others.
     pub(super) fn mark_overflows(&mut self) {
-        self.lines.iter_mut().for_each(Line::clear_overflowed);
+        self.lines.iter_mut().for_each(|line| line.set_overflows(0));
         for here in 0..self.lines.len() {
             let line = self.lines[here];
             for stored in line.away(here, self.class) {
