@@ -17,22 +17,28 @@ use super::{LookedUp, prefetch_far};
 impl Core {
     /// Processing time: asks the home line of one question, if that was looked up in what is named still. Nothing was done when
     /// the answer is neither new nor seen.
+    ///
+    /// # Safety
+    /// `self` is the core of the shard of `found`, and the segment of `found` has lines that can be asked in generation `newest`
+    /// without being cleaned first: [`Slot::is_at_hand`] said so after it was looked up.
     #[inline(always)]
-    pub(super) fn ask<P: Probe>(
+    pub(super) unsafe fn ask<P: Probe>(
         &mut self,
         probe: P,
         shared: &Shared,
         found: LookedUp<'_>,
+        newest: u64,
         fingerprint: Fingerprint,
         act: Act,
     ) -> Found {
-        let is_current = shared.generations.era() == self.era;
+        debug_assert!(found.segment.has_lines());
+        let is_current = shared.generations.era() == self.era && newest == self.era.newest;
         let is_named_still = found.version == found.shard.version.get();
         if !(is_current & is_named_still) || self.room_at_hand(shared, act.state()) == 0 {
             return Found::Unusual;
         }
-        // SAFETY: the version says that a slot of this shard still names the line, and the shard is held by whoever has `self`,
-        // so nobody else has a reference to it.
+        // SAFETY: the segment has lines, as the caller promises; the version says that a slot of this shard still names them, and
+        // the shard is held by whoever has `self`, so nobody else has a reference to one.
         let line = unsafe { &mut *found.line };
         let found = match act {
             Act::Observe | Act::Gather => probe.ask(line, fingerprint, &self.seen),
@@ -195,7 +201,7 @@ impl Held<'_> {
     /// Whether the lines of a run are still those that the shard's slots name, and none of them must be cleaned first.
     #[inline]
     pub(super) fn is_named_still(&self, run: &Run<'_>) -> bool {
-        run.version == self.shard.version.get()
+        run.version == self.shard.version.get() && run.newest == self.core.era.newest
     }
 
     /// Processing time: answers those of a shard's questions that were put off which their two lines can answer, and leaves

@@ -30,7 +30,8 @@ pub(super) struct Block<'a> {
     /// Where their segments are named.
     slots: Vec<&'a Slot>,
     asked_for: usize,
-    /// What the lines were looked up in, by shard.
+    /// What the lines were looked up in: the newest generation, and by shard.
+    newest: u64,
     versions: Box<[Version]>,
 }
 
@@ -63,6 +64,7 @@ pub(super) struct Run<'a> {
     /// Of all questions of the block.
     pub(super) fingerprints: &'a [Fingerprint],
     /// What their lines were looked up in.
+    pub(super) newest: u64,
     pub(super) version: Version,
 }
 
@@ -154,6 +156,7 @@ impl<'a> Block<'a> {
             lines,
             slots,
             asked_for: 0,
+            newest: 0,
             versions,
         }
     }
@@ -163,7 +166,8 @@ impl<'a> Block<'a> {
     #[inline(always)]
     fn place<const ASKS: bool>(&mut self, set: &'a Set) {
         self.note_versions(set);
-        let (newest, shard_bits) = (set.common.generations.era().newest, set.common.shape.shard_bits);
+        self.newest = set.common.generations.era().newest;
+        let (newest, shard_bits) = (self.newest, set.common.shape.shard_bits);
         let slot_of = |fingerprint| set.shards[shard_of(fingerprint, shard_bits)].slot(fingerprint, shard_bits);
         self.spilled.clear();
         self.lengths.fill(0);
@@ -215,7 +219,8 @@ impl<'a> Block<'a> {
                 // SAFETY: `place` wrote the first `length` places of each bucket, and an initialised question is laid out as
                 // one that may be.
                 let questions = unsafe { &*(std::ptr::from_ref(places) as *const [Question]) };
-                act(shard, Run { questions, fingerprints: &self.fingerprints, version: self.versions[shard] });
+                let (newest, version) = (self.newest, self.versions[shard]);
+                act(shard, Run { questions, fingerprints: &self.fingerprints, newest, version });
             }
         }
     }

@@ -58,8 +58,9 @@ impl Root {
 
     fn pack(slots: &[Slot]) -> u64 {
         debug_assert!(slots.len().is_power_of_two());
-        let depth = slots.len().trailing_zeros();
-        (slots.as_ptr().expose_provenance() as u64) << ADDRESS_SHIFT | u64::from(PATH_BITS - depth)
+        let (address, depth) = (slots.as_ptr().expose_provenance() as u64, slots.len().trailing_zeros());
+        assert!(address >> (64 - ADDRESS_SHIFT) == 0, "addresses of programs have 48 bits at most");
+        address << ADDRESS_SHIFT | u64::from(PATH_BITS - depth)
     }
 
     /// The slots.
@@ -148,7 +149,8 @@ impl SegmentRef {
     /// The chunk of `1 << class` lines at `lines`.
     pub(super) fn new(lines: std::ptr::NonNull<Line>, class: u32, depth: u32) -> Self {
         let address = lines.as_ptr().expose_provenance() as u64;
-        debug_assert!(address >> (64 - ADDRESS_SHIFT) == 0 && 0 < class && class < 32);
+        debug_assert!(0 < class && class < 32);
+        assert!(address >> (64 - ADDRESS_SHIFT) == 0, "addresses of programs have 48 bits at most");
         Self(address << ADDRESS_SHIFT | u64::from(depth) << DEPTH_SHIFT | u64::from(32 - class))
     }
 
@@ -222,7 +224,7 @@ pub(super) fn span(path: u32, depth: u32) -> (u32, u32) {
     (first, first + width)
 }
 
-/// Addresses of programs have 48 bits at most.
+/// Addresses of programs have 48 bits at most, so they can be shifted by so many.
 const ADDRESS_SHIFT: u32 = 16;
 const SHIFT_MASK: u64 = 31;
 const DEPTH_SHIFT: u32 = 8;

@@ -201,7 +201,7 @@ impl Line {
         self.agrees(slot, stored) && !self.mark(slot).is_free()
     }
 
-    /// Whether what stands in `slot`, or stood there before it was freed, is `stored`, as far as its first 32 bits do not tell.
+    /// Whether what stands in `slot` is `stored`, as far as its first 32 bits and a free slot do not tell.
     #[inline]
     pub(super) fn agrees(&self, slot: usize, stored: Stored) -> bool {
         self.b[slot] == stored.b && self.high(slot) == stored.c

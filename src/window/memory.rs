@@ -200,7 +200,17 @@ impl Memory {
         !self.arenas.is_empty()
             && self.spares.len() < self.spares_wanted
             && self.bytes() + self.arena_cost() <= self.bytes_max
-            && (self.calm < STEADY_FOR || self.is_nearly_full())
+            && (self.is_growing() || self.is_nearly_full())
+    }
+
+    /// Whether arenas were put to use lately, and less than one is left of them.
+    fn is_growing(&self) -> bool {
+        self.calm < STEADY_FOR && self.arenas.len() > 1 && self.free_pages < self.arena_bytes / PAGE_BYTES
+    }
+
+    /// What was put to use so far says nothing about what is to come.
+    pub(super) fn forget_demand(&mut self) {
+        self.added = 0;
     }
 
     fn is_nearly_full(&self) -> bool {
@@ -335,8 +345,8 @@ impl Drop for Spare {
 const SPARES_MAX: usize = 2;
 /// How often nothing must have been put to use before the set counts as one that does not grow at the moment.
 const STEADY_FOR: u32 = 8;
-/// How often nothing must have been put to use before spare arenas are given back: with a housekeeping thread, 0.2 s after
-/// the growth has ended and some seconds more.
+/// How often nothing must have been put to use before spare arenas are given back: with a housekeeping thread, 0.7 s after the
+/// last was.
 const CALM_AFTER: u32 = 60;
 /// Chunks of the smallest class in a page.
 const CHUNKS_MAX: usize = 1 << (CLASS_MAX - CLASS_MIN);

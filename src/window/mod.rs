@@ -160,6 +160,7 @@ impl Set {
                 self.hold(shard).presize(root, each).map_err(|memory::NoMemory| TooLittleMemory)?;
             }
         }
+        self.common.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner).forget_demand();
         Ok(())
     }
 
@@ -192,8 +193,8 @@ impl Set {
     /// Processing time: answers for one fingerprint. The time is asked for while its line is on its way.
     ///
     /// A processor fetches the lines of several questions at a time, as far ahead as it can look: some two hundred instructions.
-    /// So a question is one function, hash and all; what need not be known to find the line is done while it is on its
-    /// way; and what is rare is done elsewhere.
+    /// So a question is one function, the quick hash and all; what need not be known to find the line is done while it is
+    /// on its way; and what is rare is done elsewhere.
     #[inline]
     pub(crate) fn ask_now(
         &self,
@@ -256,11 +257,13 @@ impl Set {
     /// Processing time: answers for one fingerprint that was looked up.
     #[inline(always)]
     fn ask_at<P: Probe>(&self, probe: P, found: LookedUp<'_>, fingerprint: Fingerprint, act: Act) -> Answer {
-        if !found.slot.is_at_hand(found.segment, self.common.generations.era().newest) {
+        let newest = self.common.generations.era().newest;
+        if !found.slot.is_at_hand(found.segment, newest) {
             return self.ask_slowly(fingerprint, act);
         }
         let Some(mut core) = found.shard.try_lock() else { return self.ask_slowly(fingerprint, act) };
-        match core.ask(probe, &self.common, found, fingerprint, act) {
+        // SAFETY: it is this shard's core, and the segment is at hand.
+        match unsafe { core.ask(probe, &self.common, found, newest, fingerprint, act) } {
             Found::New => {
                 if act == Act::Gather {
                     core.gather(&self.common, fingerprint, None);

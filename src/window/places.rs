@@ -31,6 +31,7 @@ struct PlacedRun {
     /// Behind the last of them.
     end: usize,
     /// What their lines were looked up in.
+    newest: u64,
     version: Version,
 }
 
@@ -65,7 +66,7 @@ impl Keep for Places {
     fn end_run(&mut self, shard: usize, run: &Run<'_>) {
         let end = self.lines.len();
         if self.runs.last().map_or(0, |last| last.end) < end {
-            self.runs.push(PlacedRun { shard, end, version: run.version });
+            self.runs.push(PlacedRun { shard, end, newest: run.newest, version: run.version });
         }
     }
 
@@ -115,7 +116,7 @@ impl Held<'_> {
         lines: &[usize],
         left: &mut Vec<Fingerprint>,
     ) {
-        let is_named_still = run.version == self.shard.version.get();
+        let is_named_still = run.version == self.shard.version.get() && run.newest == self.core.era.newest;
         let room = self.core.room_at_hand(self.common, State::Seen);
         if !is_named_still || self.common.limits_ids() || room < fingerprints.len() as u64 {
             left.extend_from_slice(fingerprints);

@@ -35,7 +35,7 @@ pub(super) enum Quick {
     Seen,
     /// Nothing was done: it is nowhere, and both lines are full.
     Full,
-    /// Nothing was done: it is there, and takes a closer look.
+    /// Nothing was done: it takes a closer look.
     Unusual,
 }
 
@@ -288,3 +288,43 @@ impl<'a> Segment<'a> {
 /// Entries of the other line that may make room while the segment can still grow. Trying all five saves 1 byte in 23 per id,
 /// and growing takes a tenth longer.
 const OTHER_TRIES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Fingerprint;
+    use crate::window::line::State;
+
+    fn stored(n: u128) -> Stored {
+        Stored::of(Fingerprint::from_u128((n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)))
+    }
+
+    #[test]
+    fn a_split_leaves_each_entry_where_it_is_found_and_what_has_expired_nowhere() {
+        let era = Era { newest: 100, horizon: 36 };
+        let (mut lines, mut twins) = ([Line::EMPTY; 256], [Line::EMPTY; 256]);
+        let (mut old, mut new) = (Segment::new(&mut lines), Segment::new(&mut twins));
+        let expired = |n: u128| n.is_multiple_of(7);
+        for n in 0..1_000 {
+            let mark = Mark::new(State::Seen, if expired(n) { 35 } else { 36 + n as u64 % 65 });
+            assert!(old.insert_hard(Entry { stored: stored(n), mark }, Era { newest: 100, horizon: 0 }), "{n}");
+        }
+        let bit = 1 << 9;
+        let moved = old.split(&mut new, bit, era);
+        let goes = |n: &u128| stored(*n).c & bit != 0;
+        assert_eq!(moved, (0..1_000).filter(|n| goes(n) && !expired(*n)).count() as u64);
+        for n in 0..1_000 {
+            let found = [&old, &new].map(|segment| segment.find_only(stored(n)).is_some());
+            assert_eq!(found, [!goes(&n) && !expired(n), goes(&n) && !expired(n)], "{n}");
+        }
+        // The marks are those that are needed, and no others.
+        let mut marks = 0;
+        for segment in [&mut old, &mut new] {
+            let after_split = segment.lines.to_vec();
+            segment.mark_overflows();
+            assert_eq!(format!("{after_split:?}"), format!("{:?}", segment.lines));
+            marks += (0..1_000).filter(|n| segment.lines[stored(*n).home(8)].overflowed(stored(*n))).count();
+        }
+        assert!(marks > 50, "{marks}");
+    }
+}

@@ -258,7 +258,6 @@ impl Held<'_> {
         }
         self.core.era = era;
         self.core.seen = Common::new(era, State::Seen, self.common.extend);
-        self.shard.version.bump();
     }
 
     pub(super) fn forget_counts(&mut self, generations: Range<u64>) -> u64 {
