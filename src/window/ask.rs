@@ -4,7 +4,7 @@ use crate::event::Fingerprint;
 
 use super::block::{Lines, Question, Run};
 use super::directory::{SegmentRef, Slot};
-use super::generations::{CLEAN_AFTER, Moment};
+use super::generations::Moment;
 use super::line::{Entry, Mark, Stored};
 use super::places::Keep;
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
@@ -64,7 +64,7 @@ impl Core {
     #[inline]
     fn at_hand(&self, slot: &Slot) -> Option<SegmentRef> {
         let segment = slot.segment();
-        (segment.has_lines() & (self.era.newest - slot.cleaned() <= CLEAN_AFTER)).then_some(segment)
+        slot.is_at_hand(segment, self.era.newest).then_some(segment)
     }
 
     /// Counts common answers. There must have been room at hand for the new ones.

@@ -490,6 +490,36 @@ mod tests {
         assert_eq!(chunks, arenas * (memory.arena_bytes / PAGE_BYTES));
     }
 
+    /// Callers should not have to wait for fresh memory, and what does not grow should not hold any.
+    #[test]
+    fn an_arena_is_wanted_ahead_while_arenas_are_put_to_use() {
+        let mut memory = Memory::new(usize::MAX, 0, 0).unwrap();
+        let pages = memory.arena_bytes() / PAGE_BYTES;
+        fn fill(memory: &mut Memory, pages: usize) {
+            for _ in 0..pages {
+                memory.allocate(CLASS_MAX).unwrap();
+            }
+        }
+        fill(&mut memory, 1);
+        memory.demand();
+        assert!(!memory.wants_spare(), "a small set");
+        fill(&mut memory, pages);
+        memory.demand();
+        assert!(memory.wants_spare(), "the second arena is all but empty, and will be full before anybody looks again");
+        for _ in 0..STEADY_FOR {
+            memory.demand();
+        }
+        assert!(!memory.wants_spare(), "nothing was put to use for a while");
+        fill(&mut memory, pages / 2 + 1);
+        assert!(memory.wants_spare(), "it is nearly full");
+
+        let mut presized = Memory::new(usize::MAX, 0, 0).unwrap();
+        fill(&mut presized, 2 * pages + pages / 4);
+        presized.forget_demand();
+        presized.demand();
+        assert!(!presized.wants_spare(), "it was made large enough");
+    }
+
     #[test]
     fn an_arena_leaves_only_when_it_is_empty() {
         let mut memory = Memory::new(usize::MAX, 0, 0).unwrap();

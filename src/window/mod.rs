@@ -192,8 +192,8 @@ impl Set {
 
     /// Processing time: answers for one fingerprint. The time is asked for while its line is on its way.
     ///
-    /// A processor fetches the lines of several questions at a time, as far ahead as it can look: some two hundred instructions.
-    /// So a question is one function, the quick hash and all; what need not be known to find the line is done while it is
+    /// A processor fetches the lines of several questions at a time, as far ahead as it can look, which is not far: about one
+    /// question. So a question is one function, the quick hash and all; what need not be known to find the line is done while it is
     /// on its way; and what is rare is done elsewhere.
     #[inline]
     pub(crate) fn ask_now(
