@@ -391,6 +391,7 @@ impl Builder {
             window: self.window,
             event_time,
             extends: self.extend,
+            reserve_max: self.reserve_max(),
             bypassed: AtomicU64::new(0),
             on_conflict: self.on_conflict,
             digester: Digester::new(&secret),
@@ -401,6 +402,15 @@ impl Builder {
         });
         let hasher = Arc::new(Hasher::new(inner.hash, &inner.secret, b""));
         Deduplicator { inner, hasher }
+    }
+
+    /// See [`Deduplicator::reserve_max`].
+    fn reserve_max(&self) -> usize {
+        let by_ids = self.max_ids.map_or(usize::MAX, |ids| ids / 2);
+        let by_memory = self.max_memory.map_or(usize::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
+        // Where payloads are compared, there is one more for each.
+        let each = if self.on_conflict == OnConflict::Ignore { 1 } else { 2 };
+        (by_ids.min(by_memory) / each).max(1)
     }
 
     fn check(&self, gathers: bool) -> Result<Config, BuildError> {
@@ -468,3 +478,5 @@ impl fmt::Debug for Builder {
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 /// About what an id takes at most when memory is short; only used to choose how many ids a generation may have.
 const BYTES_PER_ID: usize = 20;
+/// Some times what an id takes: those before it are to be remembered, too.
+const BYTES_PER_RESERVED_ID: usize = 128;

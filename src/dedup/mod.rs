@@ -74,6 +74,7 @@ struct Inner {
     window: Duration,
     event_time: bool,
     extends: bool,
+    reserve_max: usize,
     /// Questions answered with first-seen because they could not be judged. Relaxed: it orders nothing.
     bypassed: AtomicU64,
     on_conflict: OnConflict,
@@ -248,6 +249,14 @@ impl Deduplicator {
         let (fingerprints, times): (Vec<_>, Vec<_>) = events.iter().copied().unzip();
         let each = Times::Each { times: &times, clock: self.now() };
         Ok(Reservation::new(&self.inner, &fingerprints, Some(&times), each))
+    }
+
+    /// How many ids may be reserved at a time under the limits of the set: at most half of what it holds. A reserved ID cannot be
+    /// forgotten to make room, so of more than these some would be refused, [`Unjudged::Full`], whatever may be evicted. A
+    /// [`Stage`](crate::pipeline::Stage) keeps to it.
+    #[must_use]
+    pub fn reserve_max(&self) -> usize {
+        self.inner.reserve_max
     }
 
     /// The fingerprint of `id` in this handle's scope.

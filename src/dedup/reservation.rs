@@ -237,6 +237,11 @@ impl Reservation {
         self.pending.is_empty() && self.digests.is_empty()
     }
 
+    /// How many events it holds places of the set for, where each may have two.
+    pub(crate) fn events(&self) -> usize {
+        self.pending.len().max(self.digests.len())
+    }
+
     /// The ids that are reserved here and not committed.
     pub(crate) fn fingerprints(&self) -> &[Fingerprint] {
         &self.pending

@@ -150,9 +150,10 @@ impl PipelineBuilder {
             CommitAt::Within(_) => QUEUE_EVENTS_WITHIN,
             CommitAt::Once | CommitAt::Synced => QUEUE_EVENTS,
         });
-        let (bundles, events_max) = pool(queue_events);
+        let reserved = (self.dedup.reserve_max() / self.workers).max(1);
+        let (bundles, bundle_events) = pool(queue_events, reserved);
         let pools = (0..self.workers)
-            .map(|_| Intake::new((0..bundles).map(|_| Bundle::new(events_max)), self.queue_bytes, self.wait))
+            .map(|_| Intake::new((0..bundles).map(|_| Bundle::new(bundle_events)), self.queue_bytes, self.wait))
             .collect::<Vec<_>>();
         let (intakes, outlets): (Vec<_>, Vec<_>) = pools.into_iter().unzip();
         let table = HashRing::new(0..self.workers as u64);
@@ -165,7 +166,13 @@ impl PipelineBuilder {
             intakes,
             sources,
             delivery,
-            limits: Limits { held_events: self.held_events, held_bytes: self.held_bytes, bundles },
+            limits: Limits {
+                held_events: self.held_events,
+                held_bytes: self.held_bytes,
+                bundles,
+                bundle_events,
+                reserved,
+            },
             landings: (0..self.workers).map(|_| SegQueue::new()).collect(),
             books: (0..self.workers).map(|_| Mutex::new(PipelineStats::default())).collect(),
             latencies: (0..self.workers).map(|_| Mutex::new(Latencies::new())).collect(),
@@ -321,10 +328,11 @@ impl fmt::Debug for PipelineBuilder {
 /// Only told apart by it: relaxed.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// How many bundles a queue of so many events has, and how many events one of these.
-fn pool(queue_events: usize) -> (usize, usize) {
+/// How many bundles a queue of so many events has, and how many events one of these: of so many that are reserved at a time
+/// a part, as a bundle is judged whole.
+fn pool(queue_events: usize, reserved: usize) -> (usize, usize) {
     let bundles = (queue_events / BUNDLE_EVENTS).clamp(BUNDLES_ENOUGH, BUNDLES_MAX).min(queue_events).max(BUNDLES_MIN);
-    (bundles, queue_events.div_ceil(bundles).clamp(1, EVENTS_MAX))
+    (bundles, queue_events.div_ceil(bundles).min(reserved / BUNDLES_RESERVED).clamp(1, EVENTS_MAX))
 }
 
 /// Measured with 200-byte payloads: four times as many, which no cache of a core holds, are a sixth slower.
@@ -332,6 +340,8 @@ const QUEUE_EVENTS: usize = 1 << 14;
 const QUEUE_EVENTS_WITHIN: usize = 1 << 16;
 const BUNDLE_EVENTS: usize = 128;
 const BUNDLES_ENOUGH: usize = 128;
+/// One is delivered and committed while others are judged.
+const BUNDLES_RESERVED: usize = 4;
 const QUEUE_BYTES: usize = 64 << 20;
 const BUNDLES_MAX: usize = 256;
 /// One to fill while another is worked on.
@@ -355,8 +365,9 @@ mod tests {
             (40_000, 256, 157),
             (QUEUE_EVENTS_WITHIN, 256, 256),
         ] {
-            assert_eq!(pool(asked), (bundles, events), "{asked}");
+            assert_eq!(pool(asked, usize::MAX), (bundles, events), "{asked}");
         }
-        assert_eq!(pool(usize::MAX), (256, EVENTS_MAX));
+        assert_eq!(pool(usize::MAX, usize::MAX), (256, EVENTS_MAX));
+        assert_eq!([0, 7, 40].map(|reserved| pool(QUEUE_EVENTS, reserved)), [(128, 1), (128, 1), (128, 10)]);
     }
 }

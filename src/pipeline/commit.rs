@@ -1,7 +1,7 @@
 //! Committing what is out.
 //!
 //! A batch's ids are marked once every sink has its events, in the order in which the batches landed, and when the
-//! [`CommitQueue`](super::CommitQueue) says so.
+//! [`Stage`](super::Stage) says so.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use super::desk::{Desk, Stop};
 use super::repeats::Marked;
 use super::settle::{Settled, Tellings};
 use super::sources::{Ledger, Origin};
+use super::stage::{Host, Unrecorded};
 use crate::dedup::{Durability, Error, Progress, Reservation};
 use crate::sync::whole::{Ordering, thread};
 
 /// A batch that every sink has, but for what failed.
 pub(super) struct Out {
-    pub(super) reservation: Option<Reservation>,
     pub(super) batch: Batch,
     /// Picks that are held.
     pub(super) failed: HashSet<u32>,
@@ -30,6 +30,8 @@ pub(super) struct Out {
     pub(super) settled: Settled,
     /// Where the sink stands behind it.
     pub(super) position: Option<Vec<u8>>,
+    /// What committing it marks, as far as that is asked for.
+    pub(super) marked: Marked,
 }
 
 /// Records ids and how far sources and the sink are.
@@ -49,29 +51,6 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(sink: Option<Vec<u8>>, keeps_positions: bool) -> Self {
         Self { sink, keeps_positions, recorded: Vec::new(), next_look: None, has_news: false }
-    }
-
-    /// Marks `reservation`, with positions. Waits for room in the log. Exactly once, `origins` are where the events come from that
-    /// this settles.
-    pub(super) fn record(
-        &mut self,
-        shared: &Shared,
-        reservation: &mut Reservation,
-        position: Option<&[u8]>,
-        origins: &[Origin],
-    ) -> Result<(), Stop> {
-        // The frame says itself that these positions are settled. Else a process that dies now, and comes back after the window,
-        // would be sent again what is in the sink, and not know it.
-        let progress = self.progress(shared, position, origins, false);
-        until_room(shared, || reservation.try_commit(&progress))?;
-        for_each_ledger(shared, origins, |ledger, sequences| ledger.commit(sequences));
-        Ok(())
-    }
-
-    /// Records positions alone.
-    pub(super) fn record_positions(&mut self, shared: &Shared, position: Option<&[u8]>) -> Result<(), Stop> {
-        let progress = self.progress(shared, position, &[], true);
-        if progress.is_empty() { Ok(()) } else { until_room(shared, || shared.dedup.record_progress(&progress)) }
     }
 
     /// When positions are to be recorded although nothing is committed: who is idle for longer than the window and dies would
@@ -138,20 +117,56 @@ fn for_each_ledger(shared: &Shared, origins: &[Origin], mut act: impl FnMut(&Led
     }
 }
 
-/// Tries until the log has room, or the pipeline is shut down.
-fn until_room(shared: &Shared, mut record: impl FnMut() -> Result<(), Error>) -> Result<(), Stop> {
-    loop {
-        match record() {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_retryable() => {
-                if shared.is_aborted.load(Ordering::Acquire) {
-                    return Err(Stop::Log(error));
-                }
-                shared.room_waits.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(ROOM_POLL);
-            }
-            Err(error) => return Err(Stop::Log(error)),
+/// Says what is recorded with a batch that is out, and waits for room in the log.
+pub(super) struct Recording<'a> {
+    shared: &'a Shared,
+    recorder: &'a mut Recorder,
+    /// Repeats may wait for what is marked.
+    has_attached: bool,
+    /// Exactly once, where the events come from that are settled with the batch.
+    origins: Vec<Origin>,
+}
+
+impl<'a> Recording<'a> {
+    pub(super) fn new(shared: &'a Shared, recorder: &'a mut Recorder) -> Self {
+        Self { shared, recorder, has_attached: false, origins: Vec::new() }
+    }
+}
+
+impl Host<Out> for Recording<'_> {
+    type Error = Stop;
+
+    fn progress(&mut self, out: Option<&mut Out>, reserved: Option<&Reservation>) -> Result<Progress, Stop> {
+        let Self { shared, recorder, .. } = self;
+        let Some(out) = out else { return Ok(recorder.progress(shared, None, &[], false)) };
+        let position = out.position.as_deref();
+        let Some(reserved) = reserved else {
+            // Events that cannot be marked, and what stands in the sink with them.
+            let stands = position.map(|position| recorder.progress(shared, Some(position), &[], true));
+            return Ok(stands.unwrap_or_default());
+        };
+        if self.has_attached || !out.repeats.is_empty() {
+            out.marked = Marked::of(reserved, &out.batch, shared);
         }
+        // The frame says itself that these positions are settled. Else a process that dies now, and comes back after the window,
+        // would be sent again what is in the sink, and not know it.
+        if recorder.sink.is_some() {
+            self.origins = out.batch.certain(&out.marked, &out.repeats, out.tellings.origins());
+        }
+        Ok(recorder.progress(shared, position, &self.origins, false))
+    }
+
+    fn unrecorded(&mut self, error: Error, _: usize) -> Result<Unrecorded, Stop> {
+        if !error.is_retryable() || self.shared.is_aborted.load(Ordering::Acquire) {
+            return Err(Stop::Log(error));
+        }
+        self.shared.room_waits.fetch_add(1, Ordering::Relaxed);
+        thread::sleep(ROOM_POLL);
+        Ok(Unrecorded::Again)
+    }
+
+    fn recorded(&mut self, _: usize) {
+        for_each_ledger(self.shared, &self.origins, |ledger, sequences| ledger.commit(sequences));
     }
 }
 
@@ -160,9 +175,9 @@ impl Desk {
     pub(super) fn commit_when_due(&mut self, now: Instant) -> Result<(), Stop> {
         self.commit_flushed()?;
         if self.outs_are_many() {
-            self.outs.hurry(now);
+            self.stage.hurry(now);
         }
-        match self.outs.step(now) {
+        match self.stage.step(now) {
             CommitStep::Wait | CommitStep::Commit => {}
             // With no lock held, by the worker.
             CommitStep::Flush(flush) if self.lanes.is_none() => self.own_flush = Some(flush),
@@ -171,47 +186,39 @@ impl Desk {
         Ok(())
     }
 
-    /// Whether what is out keeps so much of the pool that it cannot wait for others.
+    /// Whether what is out keeps so much of the pool, or of what may be reserved, that it cannot wait for others.
     fn outs_are_many(&self) -> bool {
-        self.outs.iter().map(|out| out.batch.bundles.len()).sum::<usize>() >= self.shared.limits.bundles / 2
+        !self.may_reserve(0)
+            || self.stage.batches().map(|out| out.batch.bundles.len()).sum::<usize>() >= self.shared.limits.bundles / 2
             || self.shared.intakes[self.worker].wants_bytes() && self.outs_keep_bytes()
     }
 
     /// Whether bytes that a producer may want come back once what is out is committed, which is not under way.
     pub(super) fn outs_keep_bytes(&self) -> bool {
-        let mut bundles = self.outs.iter().flat_map(|out| &out.batch.bundles);
-        self.outs.due().is_some() && bundles.any(|bundle| bundle.item.bytes() > BYTES_MAX)
+        let mut bundles = self.stage.batches().flat_map(|out| &out.batch.bundles);
+        self.stage.due().is_some() && bundles.any(|bundle| bundle.item.bytes() > BYTES_MAX)
     }
 
-    /// Commits what needs no flush any more, each batch as a frame of its own: any number of them may be what a crash leaves.
+    /// Commits what needs no flush any more.
     fn commit_flushed(&mut self) -> Result<(), Stop> {
-        while let Some(out) = self.outs.peek() {
-            if let Some(reservation) = &mut out.reservation {
-                let is_needed = !self.attached.is_empty() || !out.repeats.is_empty();
-                let marked =
-                    if is_needed { Marked::of(reservation, &out.batch, &self.shared) } else { Marked::default() };
-                let origins = match self.recorder.sink {
-                    Some(_) => out.batch.certain(&marked, &out.repeats, out.tellings.origins()),
-                    None => Vec::new(),
-                };
-                self.recorder.record(&self.shared, reservation, out.position.as_deref(), &origins)?;
-                out.reservation = None;
-                let Some(out) = self.outs.next() else { break };
-                self.finish(out, &marked)?;
-            } else {
-                // Events that cannot be marked, and what stands in the sink with them.
-                if out.position.is_some() {
-                    self.recorder.record_positions(&self.shared, out.position.as_deref())?;
-                }
-                let Some(out) = self.outs.next() else { break };
-                self.finish(out, &Marked::default())?;
-            }
+        loop {
+            let Self { stage, recorder, shared, attached, .. } = self;
+            let mut host = Recording { has_attached: !attached.is_empty(), ..Recording::new(shared, recorder) };
+            let Some(out) = stage.commit_next(&mut host)? else { return Ok(()) };
+            self.finish(out)?;
         }
-        Ok(())
+    }
+
+    /// Records positions alone.
+    pub(super) fn record_positions(&mut self, position: Option<&[u8]>) -> Result<(), Stop> {
+        let progress = self.recorder.progress(&self.shared, position, &[], true);
+        let mut host = Recording::new(&self.shared, &mut self.recorder);
+        self.stage.record_progress(&progress, &mut host).map(|_| ())
     }
 
     /// A committed batch leaves the desk.
-    fn finish(&mut self, mut out: Out, marked: &Marked) -> Result<(), Stop> {
+    fn finish(&mut self, mut out: Out) -> Result<(), Stop> {
+        let marked = &std::mem::take(&mut out.marked);
         self.books.in_flight -= out.firsts;
         match out.settled {
             Settled::DeadLettered => self.books.dead_lettered += out.firsts,
@@ -258,7 +265,7 @@ impl Desk {
     pub(super) fn record_when_due(&mut self, now: Instant) -> Result<(), Stop> {
         match self.recorder.look_due() {
             // What is on its way to who wants to know is not settled yet.
-            Some(due) if due <= now && self.tellings.is_empty() => self.recorder.record_positions(&self.shared, None),
+            Some(due) if due <= now && self.tellings.is_empty() => self.record_positions(None),
             _ => Ok(()),
         }
     }

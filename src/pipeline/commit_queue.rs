@@ -33,34 +33,10 @@ impl CommitAt {
     }
 }
 
-/// Batches that are delivered and not committed, in the order of their delivery, and when they are committed: the rule of the
-/// pipeline's workers and of the filter.
-///
-/// It does no I/O and holds no lock. Its owner puts in what was delivered, asks for the next step, flushes its sinks, with
-/// whatever it has locked let go, and commits what [`CommitQueue::next`] hands out, each batch as a frame of its own: any number
-/// of them may be what a crash leaves.
-///
-/// A flush that failed is told by [`CommitQueue::take_all`]: the kernel says once that it could not write something, and the next
-/// flush succeeds, so nothing that was delivered before may be committed after it. Until then no step is due.
-///
-/// # Example
-/// ```
-/// use std::time::{Duration, Instant};
-/// use dedupd::pipeline::{CommitAt, CommitQueue, CommitStep};
-///
-/// let (start, interval) = (Instant::now(), Duration::from_millis(50));
-/// let mut queue = CommitQueue::new(CommitAt::Within(interval));
-/// queue.push("first", start);
-/// queue.push("second", start);
-/// assert_eq!(queue.step(start), CommitStep::Wait);
-/// let CommitStep::Flush(flush) = queue.step(start + interval) else { unreachable!() };
-/// queue.push("delivered during the flush", start + interval);
-/// queue.flushed(flush, start + interval);
-/// assert_eq!((queue.next(), queue.next(), queue.next()), (Some("first"), Some("second"), None));
-/// assert_eq!(queue.due(), Some(start + 2 * interval));
-/// ```
+/// Batches that are delivered and not committed, in the order of their delivery, and when they are committed: the rule of a
+/// [`Stage`](super::Stage), which says more.
 #[derive(Debug)]
-pub struct CommitQueue<B> {
+pub(super) struct CommitQueue<B> {
     at: CommitAt,
     batches: VecDeque<B>,
     /// How many were ever put in, and how many of these may be committed.
@@ -72,15 +48,15 @@ pub struct CommitQueue<B> {
     due: Option<Instant>,
 }
 
-/// What is to be done with a [`CommitQueue`].
+/// What is to be done with a [`Stage`](super::Stage).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use]
 pub enum CommitStep {
-    /// Nothing before [`CommitQueue::due`], or before the flush that is under way has ended.
+    /// Nothing before [`Stage::due`](super::Stage::due), or before the flush that is under way has ended.
     Wait,
-    /// Flush the sinks, and say so to [`CommitQueue::flushed`].
+    /// Flush the sinks, and say so to [`Stage::flushed`](super::Stage::flushed).
     Flush(Flush),
-    /// Commit what [`CommitQueue::next`] hands out.
+    /// Commit: see [`Stage::commit_next`](super::Stage::commit_next).
     Commit,
 }
 
@@ -92,19 +68,17 @@ pub struct Flush {
 
 impl<B> CommitQueue<B> {
     /// An empty one.
-    #[must_use]
-    pub fn new(at: CommitAt) -> Self {
+    pub(super) fn new(at: CommitAt) -> Self {
         Self { at, batches: VecDeque::new(), delivered: 0, flushed: 0, is_flushing: false, due: None }
     }
 
     /// When batches are committed.
-    #[must_use]
-    pub fn at(&self) -> CommitAt {
+    pub(super) fn at(&self) -> CommitAt {
         self.at
     }
 
     /// Takes a batch that was delivered at `now`.
-    pub fn push(&mut self, batch: B, now: Instant) {
+    pub(super) fn push(&mut self, batch: B, now: Instant) {
         self.batches.push_back(batch);
         self.delivered += 1;
         if self.at == CommitAt::Once {
@@ -115,19 +89,18 @@ impl<B> CommitQueue<B> {
     }
 
     /// When the next flush is due, if nothing is delivered until then. `None` while one is under way, and when nothing waits for
-    /// one; what can be committed is not waited for, see [`CommitQueue::step`].
-    #[must_use]
-    pub fn due(&self) -> Option<Instant> {
+    /// one; what can be committed is not waited for.
+    pub(super) fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !self.is_flushing)
     }
 
     /// What waits for a flush has waited long enough.
-    pub fn hurry(&mut self, now: Instant) {
+    pub(super) fn hurry(&mut self, now: Instant) {
         self.due = self.due.map(|due| due.min(now));
     }
 
     /// What is to be done at `now`.
-    pub fn step(&mut self, now: Instant) -> CommitStep {
+    pub(super) fn step(&mut self, now: Instant) -> CommitStep {
         if self.is_ready() {
             CommitStep::Commit
         } else if self.due().is_some_and(|due| due <= now) {
@@ -138,13 +111,13 @@ impl<B> CommitQueue<B> {
     }
 
     /// A flush that begins now, whether it is due or not: of all that was delivered until now. Until it has ended none is due.
-    pub fn begin_flush(&mut self) -> Flush {
+    pub(super) fn begin_flush(&mut self) -> Flush {
         self.is_flushing = true;
         Flush { delivered: self.delivered }
     }
 
     /// A flush has ended, and what it was of may be committed. What was delivered since waits for the next.
-    pub fn flushed(&mut self, flush: Flush, now: Instant) {
+    pub(super) fn flushed(&mut self, flush: Flush, now: Instant) {
         self.is_flushing = false;
         if flush.delivered > self.flushed {
             self.flushed = flush.delivered;
@@ -153,41 +126,37 @@ impl<B> CommitQueue<B> {
     }
 
     /// Takes out the next batch that may be committed.
-    #[expect(clippy::should_implement_trait, reason = "it goes on after it has ended")]
-    pub fn next(&mut self) -> Option<B> {
+    pub(super) fn next(&mut self) -> Option<B> {
         if self.is_ready() { self.batches.pop_front() } else { None }
     }
 
     /// The next batch that may be committed, which stays until it is taken out.
-    pub fn peek(&mut self) -> Option<&mut B> {
+    pub(super) fn peek(&mut self) -> Option<&mut B> {
         if self.is_ready() { self.batches.front_mut() } else { None }
     }
 
     /// How many batches wait, for a flush or to be committed.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.batches.len()
     }
 
     /// Whether none waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
     /// Whether there is something to commit.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.committable() > 0
     }
 
     /// All that wait, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &B> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &B> {
         self.batches.iter()
     }
 
     /// Takes out all that wait, in order: they will not be committed here.
-    pub fn take_all(&mut self) -> impl Iterator<Item = B> + use<B> {
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = B> + use<B> {
         (self.flushed, self.is_flushing, self.due) = (self.delivered, false, None);
         std::mem::take(&mut self.batches).into_iter()
     }

@@ -22,15 +22,16 @@ use super::Shared;
 use super::batch::{Batch, Failures, Single};
 use super::books::PipelineStats;
 use super::channel::{Sender, TrySendError};
-use super::commit::{Out, Recorder};
-use super::commit_queue::{CommitAt, CommitQueue, Flush};
-use super::delivery::Delivery;
+use super::commit::{Out, Recorder, Recording};
+use super::commit_queue::{CommitAt, Flush};
 use super::flight::{Failure, Flight};
 use super::held::{Attached, Delayed};
 use super::lane::{Job, Lanes};
+use super::repeats::Marked;
 use super::settle::{Settled, Tellings, Untold};
 use super::sorted::Sorted;
-use crate::dedup::Error;
+use super::stage::{Ids, Repeats, Stage};
+use crate::dedup::{Error, Reservation};
 use crate::event::{Fingerprint, OwnedEvent, Unjudged};
 
 /// Why a worker ends before its time.
@@ -62,7 +63,7 @@ pub(super) struct Desk {
     pub(super) is_closing: bool,
     /// Bundles of the pool that are with nobody any more.
     pub(super) gone: usize,
-    pub(super) outs: CommitQueue<Out>,
+    pub(super) stage: Stage<Out>,
     commit_at: CommitAt,
     /// The worker is to flush its own sink.
     pub(super) own_flush: Option<Flush>,
@@ -107,7 +108,12 @@ impl Desk {
             has_lost_lane: false,
             is_closing: false,
             gone: 0,
-            outs: CommitQueue::new(if is_flushed { CommitAt::Once } else { commit_at }),
+            stage: Stage::new(
+                &shared.dedup,
+                shared.delivery,
+                if is_flushed { CommitAt::Once } else { commit_at },
+                Repeats::Wait,
+            ),
             commit_at,
             own_flush: None,
             recorder,
@@ -149,7 +155,7 @@ impl Desk {
     /// When something will be due, if nothing comes.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let untold = (!self.untold.is_empty()).then(|| Instant::now() + POLL / 4);
-        let dues = [self.delayed.next_due(), self.outs.due(), self.recorder.look_due(), self.next_poll, untold];
+        let dues = [self.delayed.next_due(), self.stage.due(), self.recorder.look_due(), self.next_poll, untold];
         dues.into_iter().flatten().min()
     }
 
@@ -160,14 +166,22 @@ impl Desk {
             && self.delayed.bytes() + self.attached.bytes() < limits.held_bytes;
         // What is given up leaves only with the drain.
         let given_up = self.given_up.len() < limits.held_events || self.is_closing;
-        held && given_up && self.unsent.is_empty() && self.flights.len() < FLIGHTS_MAX
+        held && given_up && self.unsent.is_empty() && self.flights.len() < FLIGHTS_MAX && self.may_reserve(0)
+    }
+
+    /// Whether a bundle can be reserved beside what is and `events` more. Under the limits of the set not all may be pending at a
+    /// time: what is cannot make room for others.
+    pub(super) fn may_reserve(&self, events: usize) -> bool {
+        let flights = self.flights.values().flat_map(|flight| flight.doubt.reservations());
+        let reserved = flights.map(Reservation::events).sum::<usize>() + self.stage.ids() + self.delayed.len() + events;
+        reserved == 0 || reserved + self.shared.limits.bundle_events <= self.shared.limits.reserved
     }
 
     /// Whether nothing is left that will ever be finished.
     pub(super) fn is_done(&self) -> bool {
         self.flights.is_empty()
             && self.backlog.is_empty()
-            && self.outs.is_empty()
+            && self.stage.is_empty()
             && self.delayed.len() == 0
             && self.attached.is_empty()
             && self.untold.is_empty()
@@ -186,13 +200,14 @@ impl Desk {
 
     /// Whether only word about what is committed is left, and waits for the disk.
     pub(super) fn waits_for_disk(&self) -> bool {
-        !self.untold.is_empty() && self.flights.is_empty() && self.outs.is_empty()
+        !self.untold.is_empty() && self.flights.is_empty() && self.stage.is_empty()
     }
 
     /// Judges the next of what has come.
     pub(super) fn judge(&mut self) -> Result<(), Stop> {
         let mut events = 0;
         while events < BATCH_EVENTS
+            && (events == 0 || self.may_reserve(events))
             && let Some(bundle) = self.backlog.pop_front()
         {
             events += bundle.item.len();
@@ -219,11 +234,9 @@ impl Desk {
 
     /// Sends a flight that was just judged; at most once, its ids are committed before.
     pub(super) fn launch_judged(&mut self, mut flight: Flight) -> Result<(), Stop> {
-        if self.shared.delivery == Delivery::AtMostOnce
-            && let Some(reserved) = &mut flight.doubt.reservation
-        {
-            let recorded = self.recorder.record(&self.shared, reserved, None, &[]);
-            recorded.inspect_err(|_| self.give_up_flight(&flight))?;
+        if let Some(reserved) = &mut flight.doubt.reservation {
+            let (stage, mut host) = (&self.stage, Recording::new(&self.shared, &mut self.recorder));
+            stage.commit_ahead(reserved, &mut host).inspect_err(|_| self.give_up_flight(&flight))?;
         }
         self.launch(flight);
         Ok(())
@@ -232,8 +245,7 @@ impl Desk {
     /// What is reserved here and not resolved.
     pub(super) fn pending(&self) -> HashSet<Fingerprint> {
         let flights = self.flights.values().flat_map(|flight| flight.doubt.reservations());
-        let outs = self.outs.iter().filter_map(|out| out.reservation.as_ref());
-        let all = flights.chain(outs).chain(self.delayed.reservations());
+        let all = flights.chain(self.stage.reservations()).chain(self.delayed.reservations());
         all.flat_map(|reservation| reservation.fingerprints().iter().copied()).collect()
     }
 
@@ -358,7 +370,7 @@ impl Desk {
     fn land(&mut self, flight: Flight) {
         let Flight { batch, mut doubt, repeats, mut tellings, to_dead_letter, flushes, position, .. } = flight;
         if let Some(flush) = flushes {
-            return self.outs.flushed(flush, Instant::now());
+            return self.stage.flushed(flush, Instant::now());
         }
         let Some(mut batch) = Arc::into_inner(batch) else {
             // A sink cannot keep hold of it, and a lane drops it before it says so.
@@ -377,8 +389,8 @@ impl Desk {
             }
         }
         let reservation = doubt.reservation();
-        let out = Out { reservation, batch, failed, repeats, tellings, firsts, settled, position };
-        self.outs.push(out, Instant::now());
+        let out = Out { batch, failed, repeats, tellings, firsts, settled, position, marked: Marked::default() };
+        self.stage.delivered(reservation, Ids::new(&[]), out, Instant::now());
     }
 
     /// Has all lanes flush.

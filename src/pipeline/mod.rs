@@ -38,6 +38,7 @@ mod salvage;
 mod settle;
 mod sorted;
 mod sources;
+mod stage;
 mod worker;
 
 #[cfg(all(test, shuttle))]
@@ -62,12 +63,13 @@ use crate::time::Timestamp;
 
 pub use books::{Latency, PipelineStats};
 pub use builder::PipelineBuilder;
-pub use commit_queue::{CommitAt, CommitQueue, CommitStep, Flush};
+pub use commit_queue::{CommitAt, CommitStep, Flush};
 pub use delivery::Delivery;
 pub use error::{BatchRefused, DrainError, Refused, StartError, SubmitError};
 pub use producer::Producer;
 pub use ready::Ready;
 pub use settle::Settled;
+pub use stage::{Host, Ids, Repeats, Stage, Unrecorded};
 
 /// Carries events to sinks, each ID once within the window.
 ///
@@ -351,8 +353,11 @@ struct Limits {
     /// Events held and attached in one worker.
     held_events: usize,
     held_bytes: usize,
-    /// Bundles of one worker's pool.
+    /// Bundles of one worker's pool, and events in each, at most.
     bundles: usize,
+    bundle_events: usize,
+    /// Ids that one worker reserves at a time: see [`Deduplicator::reserve_max`].
+    reserved: usize,
 }
 
 /// What those that have ended leave.

@@ -17,7 +17,7 @@ impl Desk {
             unfinished.extend(places.map(|place| OwnedEvent::from(flight.batch.event_at(*place, &ledgers))));
             gone += pooled(&flight.batch);
         }
-        for out in self.outs.take_all() {
+        for out in self.stage.take_all() {
             let picks = (0..).zip(&out.batch.picks).filter(|(number, _)| !out.failed.contains(number));
             let places = picks.map(|(_, pick)| pick).chain(&out.repeats);
             unfinished.extend(places.map(|place| OwnedEvent::from(out.batch.event_at(*place, &ledgers))));

@@ -104,7 +104,7 @@ impl Worker {
                 continue;
             }
             if self.outlet.is_closed() {
-                lock(&self.desk).outs.hurry(now);
+                lock(&self.desk).stage.hurry(now);
             }
             if self.outlet.collect() && self.end()? {
                 return Ok(());
@@ -118,7 +118,7 @@ impl Worker {
         if let Some(sink) = sink_of(&mut self.sink) {
             flush(sink).map_err(|error| Stop::Broken(format!("the sink cannot flush: {error}")))?;
         }
-        lock(&self.desk).outs.flushed(own, Instant::now());
+        lock(&self.desk).stage.flushed(own, Instant::now());
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Worker {
     /// Everything has come. True when everything is finished, too.
     fn end(&mut self) -> Result<bool, Stop> {
         let mut desk = lock(&self.desk);
-        desk.outs.hurry(Instant::now());
+        desk.stage.hurry(Instant::now());
         if desk.waits_for_disk() {
             self.shared.dedup.sync().map_err(Stop::Log)?;
             desk.tell_durable();
@@ -180,15 +180,13 @@ impl Worker {
                 position = sink.position().ok().flatten();
             }
         }
-        let mut desk = lock(&self.desk);
-        let Desk { recorder, shared, .. } = &mut *desk;
-        recorder.record_positions(shared, position.as_deref())?;
+        lock(&self.desk).record_positions(position.as_deref())?;
         Ok(true)
     }
 
     fn wait(&mut self, has_room: bool) {
         let desk = lock(&self.desk);
-        if !desk.tellings.is_empty() || desk.outs.is_ready() {
+        if !desk.tellings.is_empty() || desk.stage.is_ready() {
             // Something was put out or synced just now: that is committed, and told, first.
             return;
         }

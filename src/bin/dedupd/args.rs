@@ -8,7 +8,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::WhenDiskFull;
-use crate::filter::Delivery;
 use crate::log::LogFormat;
 use crate::quantity::{durability, duration, nonzero_duration, nonzero_size, window};
 
@@ -312,7 +311,7 @@ pub struct StateArgs {
     /// Refuse to run when this delivery mode cannot be given. Without it the strongest that inputs, state and outputs
     /// allow is in force; the report names it. at-most-once only when it is asked for.
     #[arg(long, value_name = "MODE", value_enum, help_heading = "State")]
-    pub delivery: Option<Delivery>,
+    pub delivery: Option<DeliveryArg>,
 }
 
 #[derive(Debug, Args)]
@@ -366,6 +365,17 @@ pub enum ConflictArg {
     Count,
     Pass,
     Divert,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "the modes are called so everywhere")]
+pub enum DeliveryArg {
+    /// Deliver, then commit: the few in flight may be delivered again, none is lost.
+    AtLeastOnce,
+    /// Positions of files and ids are committed together: none is lost, none delivered twice.
+    ExactlyOnce,
+    /// Commit, then deliver: the few in flight may be lost, none is delivered twice.
+    AtMostOnce,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use dedupd::decode::{BadReason, Decoder, KeySpec, PayloadSpec, TimeSpec};
+use dedupd::pipeline::Delivery;
 use dedupd::{BuildError, Deduplicator, Durability, Error, IdHash, OnConflict, Secret, WhenFull};
 
 use crate::args::{
-    BadArg, ConflictArg, ConflictArgs, FilterArgs, HashArg, IdArgs, KeyArgs, LateArg, LineArgs, ReportFormat,
-    StateFailsArg, WhenFullArg,
+    BadArg, ConflictArg, ConflictArgs, DeliveryArg, FilterArgs, HashArg, IdArgs, KeyArgs, LateArg, LineArgs,
+    ReportFormat, StateFailsArg, WhenFullArg,
 };
 use crate::exit::{Exit, Failure};
-use crate::filter::{Delivery, Fields, Room};
+use crate::filter::{Fields, Room, choose_delivery};
 use crate::log::Log;
 use crate::memory;
 use crate::state_dir;
@@ -31,9 +32,6 @@ pub struct Config {
     /// Where the IDs stand by which messages name a line.
     pub fields: Fields,
     pub policy: Policy,
-    /// The most ids that are reserved together. Reserved ids cannot be forgotten to make room, so they may not fill the
-    /// set.
-    pub ids_together_max: usize,
     pub state: Option<State>,
     pub when_disk_full: WhenDiskFull,
     /// The mode that is in force.
@@ -87,8 +85,6 @@ pub struct Policy {
     pub missing: Action,
     pub late: Action,
     pub conflict: OnConflict,
-    /// Repeats start the window again.
-    pub extends: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +125,6 @@ impl Config {
             fields: Fields::new(args, &reading)?,
             reading,
             policy,
-            ids_together_max: ids_together_max(args),
             state: args.state.state.as_ref().map(|_| State::new(args)),
             when_disk_full: args.state.when_disk_full.unwrap_or(match args.state.state {
                 Some(_) => WhenDiskFull::Block,
@@ -141,7 +136,7 @@ impl Config {
             reporting: Reporting { format: args.report, every: args.report_every, progress: args.progress },
             log: Log { format: args.log_format, quiet: args.quiet, verbose: args.verbose },
         };
-        config.delivery = Delivery::choose(&config, args.state.delivery)?;
+        config.delivery = choose_delivery(&config, args.state.delivery.map(Delivery::from))?;
         Ok(config)
     }
 
@@ -188,7 +183,7 @@ impl Policy {
             Some((flag, _)) if args.rejects.is_none() => {
                 Err(Failure::usage(format!("{flag} divert needs to know where to: add --rejects FILE")))
             }
-            _ => Ok(Self { bad, missing, late, conflict, extends: args.keys.extend }),
+            _ => Ok(Self { bad, missing, late, conflict }),
         }
     }
 
@@ -272,17 +267,6 @@ fn memory_limit(args: &FilterArgs) -> Option<u64> {
     args.max_memory.or_else(memory::default_limit)
 }
 
-/// At most half of what the set holds under its limits, so that the ids before a batch can make room for it; and with a
-/// state, what one frame of its log can hold.
-fn ids_together_max(args: &FilterArgs) -> usize {
-    let by_ids = args.max_ids.map_or(u64::MAX, |ids| ids / 2);
-    let by_memory = memory_limit(args).map_or(u64::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
-    let by_frame = args.state.state.as_ref().map_or(u64::MAX, |_| IDS_PER_FRAME_MAX);
-    // Where payloads are compared, there is one more for each.
-    let each = if args.keys.conflicts.on_conflict == ConflictArg::Ignore { 1 } else { 2 };
-    usize::try_from((by_ids.min(by_memory).min(by_frame) / each).max(1)).unwrap_or(usize::MAX)
-}
-
 /// A set without limits, for `explain`; with the secret of a state its fingerprints are those of the state.
 pub fn build_plain_set(args: &KeyArgs, secret: Option<Secret>) -> Result<Deduplicator, Failure> {
     let builder = window(args);
@@ -357,6 +341,16 @@ impl From<HashArg> for IdHash {
     }
 }
 
+impl From<DeliveryArg> for Delivery {
+    fn from(arg: DeliveryArg) -> Self {
+        match arg {
+            DeliveryArg::AtLeastOnce => Self::AtLeastOnce,
+            DeliveryArg::ExactlyOnce => Self::ExactlyOnce,
+            DeliveryArg::AtMostOnce => Self::AtMostOnce,
+        }
+    }
+}
+
 impl From<ConflictArg> for OnConflict {
     fn from(arg: ConflictArg) -> Self {
         match arg {
@@ -391,7 +385,5 @@ const IDS_EXPECTED_MAX: u64 = 1_000_000;
 const BYTES_PER_LINE_USUAL: u64 = 512;
 /// Some times what an ID takes.
 const BYTES_PER_RESERVED_ID: u64 = 128;
-/// A frame is 1 MiB at most, and an ID takes up to 24 bytes of it.
-const IDS_PER_FRAME_MAX: u64 = 1 << 15;
 /// Places in a chunk are 32 bits.
 const LINE_BYTES_LIMIT: usize = 1 << 30;

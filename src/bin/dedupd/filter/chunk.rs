@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dedupd::decode::{Bad, BadReason};
+use dedupd::pipeline::Ids;
 use dedupd::{Digest, Fingerprint, Timestamp};
 
 use super::source::Source;
@@ -116,6 +117,18 @@ impl Chunk {
         tail.clear();
         tail.extend_from_slice(&self.buffer[at..self.filled]);
         self.filled = at;
+    }
+
+    /// How many lines have an ID.
+    pub fn ids_count(&self) -> usize {
+        self.ids.len().max(self.timed.len())
+    }
+
+    /// The ids of some lines that have one, to be asked about.
+    pub fn ids_at(&self, ids: Range<usize>) -> Ids<'_> {
+        let digests = self.digests.get(ids.clone()).unwrap_or_default();
+        let ids = if self.timed.is_empty() { Ids::new(&self.ids[ids]) } else { Ids::at(&self.timed[ids]) };
+        ids.with_digests(digests)
     }
 
     /// Where line `index` stands.

@@ -13,182 +13,162 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use dedupd::pipeline::{CommitAt, CommitQueue, Flush};
-use dedupd::{Deduplicator, Fingerprint, Progress, Reservation, ReserveVerdict, Timestamp};
+use dedupd::pipeline::{CommitAt, Delivery, Flush, Host, Ids, Repeats, Stage, Unrecorded};
+use dedupd::{Deduplicator, Error, Progress, Reservation};
 
 use super::control::lock;
-use super::delivery::Delivery;
 use super::output::{Output, Outputs};
-use super::room::{Recorded, Room};
+use super::room::{Room, STATE};
 use super::trust::Trust;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::state_dir;
 
-/// A batch that is out.
-#[derive(Debug)]
-pub struct Out {
-    pub reservation: Option<Reservation>,
-    /// Where inputs and outputs stood behind it.
-    pub progress: Progress,
-    /// To be asked about once it is committed: that extends their windows.
-    pub repeats: Vec<(Fingerprint, Timestamp)>,
-}
-
-impl Out {
-    /// How many ids were asked about.
-    fn ids(&self) -> usize {
-        self.reservation.as_ref().map_or(0, |reserved| reserved.verdicts().len())
-    }
-}
-
 /// What is out and not committed.
-pub struct Commits<'a> {
-    dedup: &'a Deduplicator,
-    queue: CommitQueue<Out>,
-    ids: usize,
-    /// Reserved ids cannot be forgotten to make room, so they may not fill the set.
-    ids_max: usize,
-    times: (Timestamp, Timestamp),
+pub struct Commits {
+    /// Of each batch, where inputs and outputs stood behind it.
+    pub stage: Stage<Progress>,
     pub room: Room,
-    /// Nothing is committed once it is lost.
-    trust: Arc<Trust>,
     /// What becomes of what is out when it cannot be committed.
     uncommitted: &'static str,
     /// Ids that could not be recorded.
     pub bypassed: u64,
 }
 
-impl<'a> Commits<'a> {
-    pub fn new(dedup: &'a Deduplicator, at: CommitAt, config: &Config, room: Room, outputs: &Outputs) -> Self {
+impl Commits {
+    pub fn new(dedup: &Deduplicator, at: CommitAt, config: &Config, room: Room, outputs: &Outputs) -> Self {
         Self {
-            dedup,
-            queue: CommitQueue::new(at),
-            ids: 0,
-            ids_max: config.ids_together_max.min(IDS_PENDING_MAX),
-            times: NO_TIMES,
+            stage: Stage::new(dedup, config.delivery, at, Repeats::AreDuplicates),
             room,
-            trust: Arc::clone(&outputs.trust),
             uncommitted: what_becomes_of_uncommitted(config, outputs),
             bypassed: 0,
         }
     }
 
+    /// Commits what is out when these ids cannot be reserved beside it.
+    pub fn make_room(&mut self, ids: Ids<'_>, outputs: &mut Outputs) -> Result<(), Failure> {
+        if self.stage.has_room(ids) { Ok(()) } else { self.flush(outputs) }
+    }
+
+    /// Commits what is to be delivered only afterwards.
+    pub fn commit_ahead(&mut self, reserved: &mut Reservation, outputs: &Outputs) -> Result<(), Failure> {
+        let (stage, mut recording) = self.recording(outputs);
+        stage.commit_ahead(reserved, &mut recording)
+    }
+
     /// Commits a batch that is out, or has it wait for others.
-    pub fn take(&mut self, out: Out, outputs: &mut Outputs, alarm: &Alarm) -> Result<(), Failure> {
-        let (now, due) = (Instant::now(), self.queue.due());
-        self.ids += out.ids();
-        self.queue.push(out, now);
-        if self.collects() && self.ids < self.ids_max && self.queue.len() < BATCHES_PENDING_MAX {
+    pub fn take(
+        &mut self,
+        reservation: Option<Reservation>,
+        ids: Ids<'_>,
+        progress: Progress,
+        outputs: &mut Outputs,
+        alarm: &Alarm,
+    ) -> Result<(), Failure> {
+        let due = self.stage.due();
+        self.stage.delivered(reservation, ids, progress, Instant::now());
+        match self.stage.at() {
+            CommitAt::Once => self.commit_flushed(outputs),
             // Who waits for the alarm flushes, while others write on.
-            self.queue.due().filter(|at| due != Some(*at)).into_iter().for_each(|due| alarm.set(due));
-            return Ok(());
-        }
-        match self.queue.at() {
-            CommitAt::Once => self.commit_flushed(),
+            CommitAt::Within(_) => {
+                self.stage.due().filter(|at| due != Some(*at)).into_iter().for_each(|due| alarm.set(due));
+                Ok(())
+            }
             _ => self.flush(outputs),
         }
     }
 
-    /// Commits what is to be delivered only afterwards.
-    pub fn commit_before(&mut self, reservation: &mut Reservation, outputs: &Outputs) -> Result<(), Failure> {
-        let mut progress = Progress::new();
-        outputs.positions(&mut progress)?;
-        self.record(Some(reservation), &progress).map(|_| ())
-    }
-
     /// Commits all that is out.
     pub fn flush(&mut self, outputs: &mut Outputs) -> Result<(), Failure> {
-        if self.queue.is_empty() {
+        if self.stage.is_empty() {
             return Ok(());
         }
-        let flush = self.queue.begin_flush();
+        let flush = self.stage.begin_flush();
         if let Err(failure) = outputs.sync() {
             self.forget();
             return Err(failure);
         }
-        self.queue.flushed(flush, Instant::now());
-        self.commit_flushed()
+        self.stage.flushed(flush, Instant::now());
+        self.commit_flushed(outputs)
     }
 
-    /// Whether batches may wait for each other.
-    pub fn collects(&self) -> bool {
-        matches!(self.queue.at(), CommitAt::Within(_))
+    /// Records where inputs or outputs stand.
+    pub fn record(&mut self, progress: &Progress, outputs: &Outputs) -> Result<(), Failure> {
+        outputs.trust.check()?;
+        let (stage, mut recording) = self.recording(outputs);
+        stage.record_progress(progress, &mut recording).map(|_| ())
     }
 
     /// Commits the batches that were out when a sync of the outputs began, and are not committed yet.
-    fn synced(&mut self, flush: Flush, alarm: &Alarm) -> Result<(), Failure> {
-        self.queue.flushed(flush, Instant::now());
-        self.commit_flushed()?;
-        self.queue.due().into_iter().for_each(|due| alarm.set(due));
+    fn synced(&mut self, flush: Flush, outputs: &Outputs, alarm: &Alarm) -> Result<(), Failure> {
+        self.stage.flushed(flush, Instant::now());
+        self.commit_flushed(outputs)?;
+        self.stage.due().into_iter().for_each(|due| alarm.set(due));
         Ok(())
+    }
+
+    fn commit_flushed(&mut self, outputs: &Outputs) -> Result<(), Failure> {
+        let (stage, mut recording) = self.recording(outputs);
+        loop {
+            match stage.commit_next(&mut recording) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(failure) => {
+                    self.forget();
+                    return Err(failure);
+                }
+            }
+        }
     }
 
     /// Nothing that waits is committed: what is on disk is not known.
     fn forget(&mut self) {
-        drop(self.queue.take_all());
-        (self.ids, self.times) = (0, NO_TIMES);
+        self.stage.take_all().for_each(drop);
     }
 
-    /// Whether events of these times can wait beside those that do. A repeat of one that waits is called a duplicate,
-    /// so in event time all of them must be within one window.
-    pub fn fits(&self, times: (Timestamp, Timestamp)) -> bool {
-        let (first, last) = (self.times.0.min(times.0), self.times.1.max(times.1));
-        self.queue.is_empty() || last.saturating_since(first) < self.dedup.window()
-    }
-
-    /// Events of these times wait from now on.
-    pub fn add_times(&mut self, times: (Timestamp, Timestamp)) {
-        self.times = (self.times.0.min(times.0), self.times.1.max(times.1));
-    }
-
-    fn commit_flushed(&mut self) -> Result<(), Failure> {
-        while let Some(out) = self.queue.next() {
-            self.ids -= out.ids();
-            if let Err(failure) = self.commit(out) {
-                self.forget();
-                return Err(failure);
-            }
-        }
-        if self.queue.is_empty() {
-            self.times = NO_TIMES;
-        }
-        Ok(())
-    }
-
-    /// Records a batch that is out, all or nothing.
-    pub fn commit(&mut self, mut out: Out) -> Result<(), Failure> {
-        let is_recorded = self.record(out.reservation.as_mut(), &out.progress)?;
-        drop(out.reservation.take());
-        // All of these are duplicates now; asking is what extends their windows.
-        if is_recorded && !out.repeats.is_empty() {
-            drop(self.dedup.reserve_fingerprints_at(&out.repeats));
-        }
-        Ok(())
-    }
-
-    /// False when it is passed by.
-    fn record(&mut self, mut reservation: Option<&mut Reservation>, progress: &Progress) -> Result<bool, Failure> {
-        self.trust.check()?;
-        match self.room.record(self.dedup, reservation.as_deref_mut(), progress) {
-            Ok(Recorded::Yes) => Ok(true),
-            Ok(Recorded::PassedBy) => {
-                self.bypassed += reservation.map_or(0, |reserved| first_seen(reserved));
-                Ok(false)
-            }
-            // A later batch would be recorded with places that lie behind this one.
-            Err(error) => {
-                let mut failure = state_dir::failure(&error);
-                failure.message += self.uncommitted;
-                Err(self.trust.lose(failure))
-            }
-        }
+    fn recording<'c>(&'c mut self, outputs: &'c Outputs) -> (&'c mut Stage<Progress>, Recording<'c>) {
+        let Self { stage, room, uncommitted, bypassed } = self;
+        (stage, Recording { room, outputs, uncommitted, bypassed })
     }
 }
 
-/// How many ids of a reservation are first-seen.
-pub fn first_seen(reserved: &Reservation) -> u64 {
-    reserved.verdicts().iter().filter(|verdict| **verdict == ReserveVerdict::FirstSeen).count() as u64
+/// Records batches for as long as the outputs hold what was written to them.
+struct Recording<'c> {
+    room: &'c mut Room,
+    outputs: &'c Outputs,
+    uncommitted: &'static str,
+    bypassed: &'c mut u64,
+}
+
+impl Host<Progress> for Recording<'_> {
+    type Error = Failure;
+
+    fn progress(&mut self, batch: Option<&mut Progress>, _: Option<&Reservation>) -> Result<Progress, Failure> {
+        self.outputs.trust.check()?;
+        match batch {
+            Some(progress) => Ok(std::mem::take(progress)),
+            None => {
+                let mut progress = Progress::new();
+                self.outputs.positions(&mut progress)?;
+                Ok(progress)
+            }
+        }
+    }
+
+    fn unrecorded(&mut self, error: Error, ids: usize) -> Result<Unrecorded, Failure> {
+        // A later batch would be recorded with places that lie behind this one.
+        let how = self.room.unrecorded(error).map_err(|error| {
+            let mut failure = state_dir::failure(&error);
+            failure.message += self.uncommitted;
+            self.outputs.trust.lose(failure)
+        })?;
+        *self.bypassed += if how == Unrecorded::PassBy { ids as u64 } else { 0 };
+        Ok(how)
+    }
+
+    fn recorded(&mut self, _: usize) {
+        self.room.found(STATE);
+    }
 }
 
 /// What becomes of lines that are out and whose ids cannot be committed.
@@ -198,10 +178,10 @@ pub fn what_becomes_of_uncommitted(config: &Config, outputs: &Outputs) -> &'stat
             "; what is out behind the last commit is cut back at the next start, and comes again: nothing is lost"
         }
         Delivery::AtMostOnce => "; nothing is out that is not committed",
-        Delivery::AtLeastOnce if outputs.output.track.is_some() => {
+        _ if outputs.output.track.is_some() => {
             "; whole lines that are out behind the last commit stay, and are committed at the next start"
         }
-        Delivery::AtLeastOnce => {
+        _ => {
             "; lines that are out behind the last commit are not known to be: they come out again when they are read again"
         }
     }
@@ -216,13 +196,13 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    pub fn new(outputs: &Outputs, commits: &mut Commits<'_>) -> Self {
+    pub fn new(outputs: &Outputs, commits: &mut Commits) -> Self {
         let unsynced = |(number, output): (usize, &Output)| {
             let (file, writes) = output.unsynced()?;
             Some(Unsynced { number, file, writes, name: output.name() })
         };
         let files = outputs.all().enumerate().filter_map(unsynced).collect();
-        Self { files, trust: Arc::clone(&outputs.trust), flush: commits.queue.begin_flush() }
+        Self { files, trust: Arc::clone(&outputs.trust), flush: commits.stage.begin_flush() }
     }
 
     /// Puts the files on disk; with no lock held, as it may take long.
@@ -234,12 +214,12 @@ impl Unfinished {
     }
 
     /// Commits those batches, once all files are synced.
-    pub fn finish(&self, outputs: &mut Outputs, commits: &mut Commits<'_>, alarm: &Alarm) -> Result<(), Failure> {
+    pub fn finish(&self, outputs: &mut Outputs, commits: &mut Commits, alarm: &Alarm) -> Result<(), Failure> {
         for unsynced in &self.files {
             outputs.all_mut().nth(unsynced.number).into_iter().for_each(|output| output.synced(unsynced.writes));
         }
         outputs.check()?;
-        commits.synced(self.flush, alarm)
+        commits.synced(self.flush, outputs, alarm)
     }
 }
 
@@ -295,9 +275,3 @@ impl Alarm {
         }
     }
 }
-
-/// Their memory is a few MB.
-const IDS_PENDING_MAX: usize = 1 << 19;
-const BATCHES_PENDING_MAX: usize = 1 << 12;
-/// Of no events.
-const NO_TIMES: (Timestamp, Timestamp) = (Timestamp::MAX, Timestamp::MIN);

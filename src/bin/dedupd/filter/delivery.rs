@@ -1,60 +1,31 @@
 //! Which delivery mode is in force: the strongest that inputs, state and outputs allow.
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use clap::ValueEnum;
+use dedupd::pipeline::Delivery;
 
 use crate::config::{Config, Input, State, WhenDiskFull};
 use crate::exit::Failure;
 
-/// What becomes of an event when the process dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(clippy::enum_variant_names, reason = "the modes are called so everywhere")]
-pub enum Delivery {
-    /// Deliver, then commit: the few in flight may be delivered again, none is lost.
-    AtLeastOnce,
-    /// Positions of files and ids are committed together: none is lost, none delivered twice.
-    ExactlyOnce,
-    /// Commit, then deliver: the few in flight may be lost, none is delivered twice.
-    AtMostOnce,
-}
-
-impl Delivery {
-    /// The mode for `config`, not weaker than what was asked for.
-    pub fn choose(config: &Config, floor: Option<Self>) -> Result<Self, Failure> {
-        let state = config.state.as_ref().filter(|state| state.keeps());
-        let obstacle = obstacle(config, state);
-        match (floor, obstacle) {
-            (_, None) => Ok(Self::ExactlyOnce),
-            (Some(Self::ExactlyOnce), Some(obstacle)) => {
-                Err(Failure::usage(format!("--delivery exactly-once cannot be given: {obstacle}")))
-            }
-            (Some(Self::AtMostOnce), _) if state.is_none() => Err(Failure::usage(
-                "--delivery at-most-once cannot be given: without --state, or with --durability none, what was delivered \
-                 is not known after a crash",
-            )),
-            (Some(Self::AtMostOnce), Some(_)) if passes(config) => {
-                Err(Failure::usage(format!("--delivery at-most-once cannot be given: {PASSES}")))
-            }
-            (Some(Self::AtMostOnce), _) => Ok(Self::AtMostOnce),
-            (_, Some(_)) => Ok(Self::AtLeastOnce),
+/// The mode for `config`, not weaker than what was asked for.
+pub fn choose(config: &Config, floor: Option<Delivery>) -> Result<Delivery, Failure> {
+    let state = config.state.as_ref().filter(|state| state.keeps());
+    let obstacle = obstacle(config, state);
+    match (floor, obstacle) {
+        (_, None) => Ok(Delivery::ExactlyOnce),
+        (Some(Delivery::ExactlyOnce), Some(obstacle)) => {
+            Err(Failure::usage(format!("--delivery exactly-once cannot be given: {obstacle}")))
         }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AtLeastOnce => "at-least-once",
-            Self::ExactlyOnce => "exactly-once",
-            Self::AtMostOnce => "at-most-once",
+        (Some(Delivery::AtMostOnce), _) if state.is_none() => Err(Failure::usage(
+            "--delivery at-most-once cannot be given: without --state, or with --durability none, what was delivered \
+             is not known after a crash",
+        )),
+        (Some(Delivery::AtMostOnce), Some(_)) if passes(config) => {
+            Err(Failure::usage(format!("--delivery at-most-once cannot be given: {PASSES}")))
         }
-    }
-}
-
-impl fmt::Display for Delivery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        (Some(Delivery::AtMostOnce), _) => Ok(Delivery::AtMostOnce),
+        (_, Some(_)) => Ok(Delivery::AtLeastOnce),
     }
 }
 

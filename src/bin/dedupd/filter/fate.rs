@@ -134,13 +134,8 @@ mod tests {
         let fates: Vec<Fate> = batch.fates(&chunk, &verdicts).map(|fated| fated.fate).collect();
         let bad = Fate::Bad(BadReason::Malformed);
         assert_eq!(fates, [Fate::FirstSeen, Fate::Blank, Fate::Duplicate, bad, Fate::Late, Fate::Refused]);
-        let policy = Policy {
-            bad: Action::Divert,
-            missing: Action::Pass,
-            late: Action::Drop,
-            conflict: OnConflict::Ignore,
-            extends: false,
-        };
+        let policy =
+            Policy { bad: Action::Divert, missing: Action::Pass, late: Action::Drop, conflict: OnConflict::Ignore };
         let targets: Vec<Target> = fates.iter().map(|fate| fate.target(&policy)).collect();
         let (output, nowhere) = (Target::Output, Target::Nowhere);
         assert_eq!(targets, [output, output, Target::Duplicates, Target::Rejects, nowhere, output]);

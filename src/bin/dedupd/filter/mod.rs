@@ -45,13 +45,14 @@ use std::thread;
 use std::time::Instant;
 
 use dedupd::Deduplicator;
+use dedupd::pipeline::Delivery;
 use dedupd::queue::{Handoff, Work};
 use mio::{Poll, Waker};
 
 use self::age::Ages;
 use self::chunk::Chunk;
 use self::control::{Control, lock};
-pub use self::delivery::Delivery;
+pub use self::delivery::choose as choose_delivery;
 pub use self::fields::Fields;
 use self::output::refuse_collisions;
 use self::parse::Parser;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dedupd::decode::BadReason;
+use dedupd::pipeline::Delivery;
 use dedupd::state::{self, Repair};
 use dedupd::{Clock, Deduplicator, Durability, Loss, Reason, SystemClock, Timestamp};
 use serde::Serialize;
@@ -10,7 +11,6 @@ use serde::Serialize;
 use super::age::AgeSummary;
 use super::books::Books;
 use super::control::Follows;
-use super::delivery::Delivery;
 use super::latency::LatencySummary;
 use super::start::Started;
 use crate::args::ReportFormat;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use dedupd::{Deduplicator, Error, LogError, Progress, Reservation};
+use dedupd::pipeline::Unrecorded;
+use dedupd::{Deduplicator, Error, LogError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
@@ -31,15 +32,6 @@ pub struct Room {
     /// this, read by the signal; relaxed, as it orders nothing.
     is_unanswered: Arc<AtomicBool>,
     has_begun: bool,
-}
-
-/// What became of a batch that was to be recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Recorded {
-    Yes,
-    /// There was no room, and it goes on without.
-    PassedBy,
 }
 
 impl Room {
@@ -115,35 +107,21 @@ impl Room {
         }
     }
 
-    /// Records a batch and how far it is, all or nothing.
+    /// What to do with what could not be recorded, after a wait for room.
     ///
     /// # Errors
-    /// Nothing was recorded.
-    pub fn record(
-        &mut self,
-        dedup: &Deduplicator,
-        mut reservation: Option<&mut Reservation>,
-        progress: &Progress,
-    ) -> Result<Recorded, Error> {
-        loop {
-            let recorded = match &mut reservation {
-                Some(reserved) => reserved.try_commit(progress),
-                None if progress.is_empty() => Ok(()),
-                None => dedup.record_progress(progress),
-            };
-            match recorded {
-                Ok(()) => break,
-                Err(Error::Log(LogError::NoRoom { .. })) if self.passes() => {
-                    return Ok(Recorded::PassedBy);
-                }
-                // A segment over the limit on files will not find room by waiting.
-                Err(Error::Log(LogError::NoRoom { source, .. }))
-                    if source.kind() != io::ErrorKind::FileTooLarge && self.wait(STATE) => {}
-                Err(error) => return Err(error),
+    /// The same: no room is waited for.
+    pub fn unrecorded(&mut self, error: Error) -> Result<Unrecorded, Error> {
+        match &error {
+            Error::Log(LogError::NoRoom { .. }) if self.passes() => Ok(Unrecorded::PassBy),
+            // A segment over the limit on files will not find room by waiting.
+            Error::Log(LogError::NoRoom { source, .. })
+                if source.kind() != io::ErrorKind::FileTooLarge && self.wait(STATE) =>
+            {
+                Ok(Unrecorded::Again)
             }
+            _ => Err(error),
         }
-        self.found(STATE);
-        Ok(Recorded::Yes)
     }
 
     /// Has recorded what repeats have gathered, as far as there is room or it is waited for. Who closes the state is told the

@@ -7,15 +7,15 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Instant;
 
-use dedupd::{Deduplicator, Durability, Progress, Reservation, Unjudged};
+use dedupd::pipeline::{CommitAt, Delivery, Host, Repeats, Stage, Unrecorded};
+use dedupd::{Deduplicator, Durability, Error, Progress, Reservation};
 
 use super::chunk::{Chunk, Shape};
-use super::commit::first_seen;
-use super::delivery::Delivery;
 use super::output::{Output, Outputs, cannot_create};
 use super::parse::Parser;
-use super::room::{Recorded, Room};
+use super::room::{Room, STATE};
 use super::track::Found;
 use crate::config::{Config, State};
 use crate::exit::Failure;
@@ -87,16 +87,20 @@ fn record(
     if positions.sinks().all(|(name, position)| known.sink(name) == Some(position)) {
         return Ok(());
     }
-    let recorded = room.record(dedup, None, &positions).map_err(|error| state_dir::failure(&error))?;
+    let mut started = Started::default();
+    let is_recorded = at_start(dedup).record_progress(&positions, &mut Starting { room, started: &mut started })?;
     let survives_power =
         |state: &State| matches!(state.durability, Durability::Interval(_)) && !state.passes_on_failure;
-    match recorded {
-        Recorded::Yes if config.state.as_ref().is_some_and(survives_power) => {
-            dedup.sync().map_err(|error| state_dir::failure(&error))
-        }
-        // Passed by, they are recorded with the first batch that finds room.
-        _ => Ok(()),
+    // Passed by, they are recorded with the first batch that finds room.
+    if is_recorded && config.state.as_ref().is_some_and(survives_power) {
+        dedup.sync().map_err(|error| state_dir::failure(&error))?;
     }
+    Ok(())
+}
+
+/// For what is out from before.
+fn at_start(dedup: &Deduplicator) -> Stage<()> {
+    Stage::new(dedup, Delivery::AtLeastOnce, CommitAt::Once, Repeats::AreDuplicates)
 }
 
 /// Commits the ids of the whole lines of `path` from `offset` on, and counts those that were not known.
@@ -111,7 +115,7 @@ fn commit_lines(
     let failed = |error: io::Error| cannot_create(path, &error);
     let mut file = File::open(path).map_err(failed)?;
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-    let mut parser = Parser::new(&config.reading, dedup);
+    let (mut parser, mut stage) = (Parser::new(&config.reading, dedup), at_start(dedup));
     let (mut chunk, mut tail) = (Chunk::default(), Vec::new());
     // The start of a file may have a byte order mark.
     let mut offset = offset;
@@ -120,7 +124,7 @@ fn commit_lines(
         chunk.shape = Shape::Lines;
         parser.parse(&mut chunk);
         offset += chunk.bytes().len() as u64;
-        commit_ids(config, dedup, room, &chunk, started)?;
+        commit_ids(&mut stage, room, &chunk, started)?;
     }
     Ok(())
 }
@@ -144,31 +148,42 @@ fn fill(file: &mut File, chunk: &mut Chunk, tail: &mut Vec<u8>) -> io::Result<bo
     }
 }
 
-fn commit_ids(
-    config: &Config,
-    dedup: &Deduplicator,
-    room: &mut Room,
-    chunk: &Chunk,
-    started: &mut Started,
-) -> Result<(), Failure> {
-    let mut commit = |reserved: Result<Reservation, Unjudged>| {
-        let mut reserved = reserved.map_err(|error| state_dir::failure(&error.into()))?;
-        let recorded = room.record(dedup, Some(&mut reserved), &Progress::new());
-        match recorded.map_err(|error| state_dir::failure(&error))? {
-            Recorded::Yes => started.ids_recovered += first_seen(&reserved),
-            Recorded::PassedBy => started.ids_bypassed += first_seen(&reserved),
-        }
-        Ok(())
-    };
-    let ids_max = config.ids_together_max;
-    if config.reading.payload.is_some() {
-        let mut digests = chunk.digests.chunks(ids_max);
-        let mut of = || digests.next().unwrap_or_default();
-        chunk.ids.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_digests(ids, of())))?;
-        return chunk.timed.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_digests_at(ids, of())));
+/// Commits the ids of lines that are out.
+fn commit_ids(stage: &mut Stage<()>, room: &mut Room, chunk: &Chunk, started: &mut Started) -> Result<(), Failure> {
+    let mut rest = chunk.ids_at(0..chunk.ids_count());
+    while !rest.is_empty() {
+        let (ids, others) = rest.split_at(stage.together(rest));
+        let reserved = stage.reserve(ids).map_err(|error| state_dir::failure(&error.into()))?;
+        stage.delivered(Some(reserved), ids, (), Instant::now());
+        stage.commit_next(&mut Starting { room, started })?;
+        rest = others;
     }
-    chunk.ids.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_fingerprints(ids)))?;
-    chunk.timed.chunks(ids_max).try_for_each(|ids| commit(dedup.reserve_fingerprints_at(ids)))
+    Ok(())
+}
+
+/// Records what is out from before.
+struct Starting<'s> {
+    room: &'s mut Room,
+    started: &'s mut Started,
+}
+
+impl Host<()> for Starting<'_> {
+    type Error = Failure;
+
+    fn progress(&mut self, _: Option<&mut ()>, _: Option<&Reservation>) -> Result<Progress, Failure> {
+        Ok(Progress::new())
+    }
+
+    fn unrecorded(&mut self, error: Error, ids: usize) -> Result<Unrecorded, Failure> {
+        let how = self.room.unrecorded(error).map_err(|error| state_dir::failure(&error))?;
+        self.started.ids_bypassed += if how == Unrecorded::PassBy { ids as u64 } else { 0 };
+        Ok(how)
+    }
+
+    fn recorded(&mut self, ids: usize) {
+        self.room.found(STATE);
+        self.started.ids_recovered += ids as u64;
+    }
 }
 
 const CHUNK_BYTES: usize = 256 << 10;

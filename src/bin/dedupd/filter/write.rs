@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use dedupd::decode::{Bad, BadReason};
-use dedupd::pipeline::CommitAt;
+use dedupd::pipeline::{CommitAt, Delivery, Ids};
 use dedupd::sink::WriteError;
-use dedupd::{
-    Clock, Deduplicator, Fingerprint, Progress, Reason, Reservation, ReserveVerdict, SystemClock, Timestamp, Unjudged,
-};
+use dedupd::{Clock, Deduplicator, Progress, Reason, Reservation, ReserveVerdict, SystemClock, Unjudged};
 
 use super::books::Books;
 use super::chunk::{Chunk, Kind, Shape};
-use super::commit::{Commits, Out, Unfinished, what_becomes_of_uncommitted};
+use super::commit::{Commits, Unfinished, what_becomes_of_uncommitted};
 use super::control::{Control, lock};
-use super::delivery::Delivery;
 use super::fate::{Batch, Fate, Fated, Target};
 use super::output::{Output, Outputs};
 use super::place::Place;
@@ -32,7 +29,7 @@ pub struct Writer<'a> {
     control: Arc<Control>,
     clock: SystemClock,
     outputs: Outputs,
-    commits: Commits<'a>,
+    commits: Commits,
     /// Each commit says how far inputs and outputs are.
     keeps_positions: bool,
     books: Books,
@@ -97,7 +94,7 @@ impl<'a> Writer<'a> {
         self.places[chunk.input].advance(&[], chunk.offset, 0, &mut progress);
         // What the input was before has to be known as read to its end: it is not looked for once this one is known.
         self.commits.flush(&mut self.outputs)?;
-        self.commits.commit(Out { reservation: None, progress, repeats: Vec::new() })
+        self.commits.record(&progress, &self.outputs)
     }
 
     /// Not in the middle of a line: it would be torn across two files.
@@ -141,7 +138,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         self.outputs.sync()?;
-        self.commits.commit(Out { reservation: None, progress, repeats: Vec::new() })
+        self.commits.record(&progress, &self.outputs)
     }
 
     fn publish(&mut self) {
@@ -190,24 +187,17 @@ impl<'a> Writer<'a> {
         chunk.bad.iter().filter(fails).min_by_key(|(line, _)| *line).copied()
     }
 
-    /// The lines after `last`: all of the chunk, or as many as may be reserved together; in event time those within one
-    /// window, so that a repeat within the batch is a duplicate for certain.
+    /// The lines after `last`: all of the chunk, or as many as may be reserved together.
     fn next_batch(&self, chunk: &Chunk, last: &Batch, end: usize) -> Batch {
         let (first_line, first_id) = (last.lines.end, last.ids.end);
-        let (mut id, mut times) = (first_id, (Timestamp::MAX, Timestamp::MIN));
-        let ids_max = self.config.ids_together_max;
-        if chunk.timed.is_empty() && chunk.ids.len() - first_id <= ids_max && end == chunk.lines.len() {
-            return Batch { lines: first_line..end, ids: first_id..chunk.ids.len() };
+        let rest = chunk.ids_at(first_id..chunk.ids_count());
+        let together = self.commits.stage.together(rest);
+        if together == rest.len() && end == chunk.lines.len() {
+            return Batch { lines: first_line..end, ids: first_id..chunk.ids_count() };
         }
-        for line in first_line..end {
-            if chunk.lines[line].kind != Kind::Id {
-                continue;
-            }
-            if let Some((_, time)) = chunk.timed.get(id) {
-                times = (times.0.min(*time), times.1.max(*time));
-            }
-            let spread = id > first_id && times.1.saturating_since(times.0) >= self.dedup.window();
-            if spread || id - first_id >= ids_max {
+        let mut id = first_id;
+        for line in (first_line..end).filter(|line| chunk.lines[*line].kind == Kind::Id) {
+            if id - first_id == together {
                 return Batch { lines: first_line..line, ids: first_id..id };
             }
             id += 1;
@@ -218,21 +208,18 @@ impl<'a> Writer<'a> {
     /// Judges, delivers and commits `batch`. It is asked about once: what the set refuses now is passed on, as asking
     /// again would be about events that are older than those that came after them.
     fn write_batch(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Stop> {
-        self.make_way(chunk, batch)?;
-        let mut reserved = match self.reserve(chunk, batch) {
+        let ids = chunk.ids_at(batch.ids.clone());
+        self.commits.make_room(ids, &mut self.outputs)?;
+        let mut reserved = match self.commits.stage.reserve(ids) {
             Err(Unjudged::LogFailed) => return Err(self.log_failed().into()),
             reserved => reserved.ok(),
         };
-        if self.config.delivery == Delivery::AtMostOnce
-            && let Some(reserved) = &mut reserved
-        {
-            self.commits.commit_before(reserved, &self.outputs)?;
+        if let Some(reserved) = &mut reserved {
+            self.commits.commit_ahead(reserved, &self.outputs)?;
         }
         self.deliver(chunk, batch, reserved.as_ref().map_or(&[], Reservation::verdicts))?;
-        let repeats =
-            reserved.as_ref().map_or_else(Vec::new, |reserved| self.repeats_that_extend(chunk, batch, reserved));
         let progress = self.progress_behind(chunk, batch)?;
-        self.commits.take(Out { reservation: reserved, progress, repeats }, &mut self.outputs, &self.control.alarm)?;
+        self.commits.take(reserved, ids, progress, &mut self.outputs, &self.control.alarm)?;
         Ok(())
     }
 
@@ -247,22 +234,6 @@ impl<'a> Writer<'a> {
         };
         failure.message += what_becomes_of_uncommitted(self.config, &self.outputs);
         failure
-    }
-
-    /// In event time, commits what waits when it is too far from this batch to wait beside it.
-    fn make_way(&mut self, chunk: &Chunk, batch: &Batch) -> Result<(), Failure> {
-        if chunk.timed.is_empty() || !self.commits.collects() {
-            return Ok(());
-        }
-        let events = chunk.timed.get(batch.ids.clone()).unwrap_or_default();
-        let widen =
-            |times: (Timestamp, Timestamp), event: &(_, Timestamp)| (times.0.min(event.1), times.1.max(event.1));
-        let times = events.iter().fold((Timestamp::MAX, Timestamp::MIN), widen);
-        if !events.is_empty() && !self.commits.fits(times) {
-            self.commits.flush(&mut self.outputs)?;
-        }
-        self.commits.add_times(times);
-        Ok(())
     }
 
     /// Counts each line and writes it where it goes.
@@ -300,35 +271,6 @@ impl<'a> Writer<'a> {
             place.advance(&chunk.bytes()[bytes], offset, batch.lines.end as u64, &mut progress);
         }
         Ok(progress)
-    }
-
-    /// Repeats within the batch, when they matter later: in event time they may be younger than what they repeat.
-    fn repeats_that_extend(
-        &self,
-        chunk: &Chunk,
-        batch: &Batch,
-        reserved: &Reservation,
-    ) -> Vec<(Fingerprint, Timestamp)> {
-        if !self.config.policy.extends || chunk.timed.is_empty() {
-            return Vec::new();
-        }
-        let repeats = |verdict: &ReserveVerdict| {
-            matches!(verdict, ReserveVerdict::InFlight | ReserveVerdict::Conflict { in_flight: true })
-        };
-        let asked = || batch.ids.clone().zip(reserved.verdicts()).filter(|(_, verdict)| repeats(verdict));
-        let ids = asked().map(|(id, _)| chunk.timed[id]);
-        let digest = |id: usize| Some((chunk.digests.get(id)?.as_fingerprint(), chunk.timed[id].1));
-        ids.chain(asked().filter_map(|(id, _)| digest(id))).collect()
-    }
-
-    fn reserve(&self, chunk: &Chunk, batch: &Batch) -> Result<Reservation, Unjudged> {
-        let ids = batch.ids.clone();
-        match (chunk.timed.is_empty(), chunk.digests.get(ids.clone()).filter(|digests| !digests.is_empty())) {
-            (true, None) => self.dedup.reserve_fingerprints(&chunk.ids[ids]),
-            (false, None) => self.dedup.reserve_fingerprints_at(&chunk.timed[ids]),
-            (true, Some(digests)) => self.dedup.reserve_digests(&chunk.ids[ids], digests),
-            (false, Some(digests)) => self.dedup.reserve_digests_at(&chunk.timed[ids], digests),
-        }
     }
 
     /// Counts each line and decides where it goes.
@@ -384,8 +326,9 @@ impl<'a> Writer<'a> {
         place.advance(chunk.bytes(), chunk.offset + chunk.bytes().len() as u64, 0, &mut progress);
         if self.keeps_positions && !self.in_long_line {
             self.outputs.positions(&mut progress)?;
-            let out = Out { reservation: None, progress, repeats: Vec::new() };
-            self.commits.take(out, &mut self.outputs, &self.control.alarm)?;
+            let none = Ids::new(&[]);
+            self.commits.make_room(none, &mut self.outputs)?;
+            self.commits.take(None, none, progress, &mut self.outputs, &self.control.alarm)?;
         }
         Ok(())
     }
@@ -449,7 +392,7 @@ fn commit_at(config: &Config, outputs: &Outputs) -> CommitAt {
     let needs_flush = match config.delivery {
         Delivery::AtMostOnce => false,
         Delivery::ExactlyOnce => true,
-        Delivery::AtLeastOnce => outputs.all().any(Output::is_regular),
+        _ => outputs.all().any(Output::is_regular),
     };
     CommitAt::new(config.state.map(|state| state.durability), needs_flush)
 }
