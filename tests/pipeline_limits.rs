@@ -87,7 +87,7 @@ impl Sink for Reluctant {
         let mut tries = self.tries.lock().unwrap();
         let failing = (0..batch.len()).filter(|_| {
             *tries += 1;
-            *tries % 3 == 0
+            tries.is_multiple_of(3)
         });
         let failures: Vec<_> = failing.map(|index| (index, FailureClass::Defer(Duration::from_millis(1)))).collect();
         if failures.is_empty() { Ok(()) } else { Err(SinkError::new(failures)) }
