@@ -39,7 +39,7 @@ impl Host<u64> for Numbers {
             clock.advance(2 * WINDOW);
             // The log's own thread makes it.
             std::thread::sleep(Duration::from_millis(1));
-            return Ok(Unrecorded::Again);
+            return if self.failed.len() < 10_000 { Ok(Unrecorded::Again) } else { Err(error) };
         }
         self.answers.pop().ok_or(error)
     }
@@ -107,7 +107,7 @@ fn ids_that_are_not_committed_are_released() {
 #[test]
 fn what_is_reserved_fills_at_most_half_of_the_set() {
     let dedup = Deduplicator::builder().max_ids(100).build().unwrap();
-    assert_eq!(dedup.reserve_max(), 50);
+    assert_eq!(dedup.reserve_max(), Some(50));
     let mut stage = stage(&dedup, Delivery::AtLeastOnce);
     let all = ids(&dedup, 0..200);
     assert_eq!([0, 3, 50, 51].map(|count| stage.together(Ids::new(&all[..count]))), [0, 3, 50, 50]);
@@ -122,9 +122,13 @@ fn what_is_reserved_fills_at_most_half_of_the_set() {
     let with_memory = Deduplicator::builder().max_memory(1 << 20).build().unwrap();
     let without = in_memory();
     let most = [&with_digests, &with_memory, &without].map(Deduplicator::reserve_max);
-    assert_eq!(most, [25, 8_192, usize::MAX]);
+    assert_eq!(most, [Some(25), Some(8_192), None]);
     let one = Deduplicator::builder().max_ids(1).build().unwrap();
-    assert_eq!(one.reserve_max(), 1);
+    assert_eq!(one.reserve_max(), Some(1));
+    let third = Stage::<u64>::new(&dedup, Delivery::AtLeastOnce, CommitAt::Once, Repeats::Wait).one_of(3);
+    assert_eq!(third.together(Ids::new(&all)), 16);
+    let many = Stage::<u64>::new(&dedup, Delivery::AtLeastOnce, CommitAt::Once, Repeats::Wait).one_of(1_000);
+    assert_eq!(many.together(Ids::new(&all)), 1);
 }
 
 #[test]
@@ -136,6 +140,23 @@ fn a_batch_fits_a_frame_of_the_log() {
     assert_eq!(stage.together(Ids::new(&all)), 1 << 15);
     let digests: Vec<_> = all.iter().map(|id| dedup.digest(*id, "x")).collect();
     assert_eq!(stage.together(Ids::new(&all).with_digests(&digests)), 1 << 14, "each is two records");
+}
+
+/// The largest record: an ID with a time, and its digest.
+#[test]
+fn the_largest_batch_is_committed_to_the_smallest_segment() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+    let builder = Deduplicator::builder().window(WINDOW).lateness(WINDOW).on_conflict(OnConflict::Pass);
+    let dedup = builder.clock(clock).durability(Durability::Process).max_disk(3 << 20).open(dir.path()).unwrap();
+    let events: Vec<_> = ids(&dedup, 0..40_000).into_iter().zip((0..).map(|n| at(n % 1_000))).collect();
+    let digests: Vec<_> = events.iter().map(|(id, _)| dedup.digest(*id, "x")).collect();
+    let (mut stage, mut host) = (stage(&dedup, Delivery::AtLeastOnce), Numbers::default());
+    let all = Ids::at(&events).with_digests(&digests);
+    let (batch, _) = all.split_at(stage.together(all));
+    let reserved = stage.reserve(batch).unwrap();
+    stage.delivered(Some(reserved), batch, 0, Instant::now());
+    assert_eq!(stage.commit_next(&mut host).unwrap(), Some(0));
+    assert_eq!(host.recorded, [1 << 14]);
 }
 
 /// So long after the clock.
@@ -169,6 +190,16 @@ fn in_event_time_what_is_reserved_at_a_time_lies_within_one_window() {
     assert!(room(&waiting, 7_600));
     stage.commit_next(&mut Numbers::default()).unwrap();
     assert!(room(&stage, 7_600));
+    // Ids without a time are of the present.
+    let now = ids(&dedup, [1]);
+    let reserved = stage.reserve(Ids::new(&now)).unwrap();
+    stage.delivered(Some(reserved), Ids::new(&now), 0, Instant::now());
+    assert_eq!([-3_599, -3_600, 3_599, 3_600].map(|seconds| room(&stage, seconds)), [true, false, true, false]);
+    stage.take_all().for_each(drop);
+    let events = events(&[3_600]);
+    let reserved = stage.reserve(Ids::at(&events)).unwrap();
+    stage.delivered(Some(reserved), Ids::at(&events), 0, Instant::now());
+    assert!(!stage.has_room(Ids::new(&now)) && stage.has_room(Ids::new(&[])));
 }
 
 #[test]
@@ -251,6 +282,35 @@ fn a_batch_that_cannot_be_recorded_stays_the_next() {
     assert!(host.failed.len() > 2 && host.failed.iter().all(|ids| *ids == 1_000), "{:?}", host.failed);
     assert_eq!(host.recorded, [1_000; 2]);
     assert_eq!(dedup.progress().source("numbers"), Some(&b"2"[..]));
+}
+
+/// Says no to everything.
+struct Refusing;
+
+impl Host<u64> for Refusing {
+    type Error = &'static str;
+
+    fn progress(&mut self, _: Option<&mut u64>, _: Option<&Reservation>) -> Result<Progress, &'static str> {
+        Err("no")
+    }
+
+    fn unrecorded(&mut self, _: Error, _: usize) -> Result<Unrecorded, &'static str> {
+        unreachable!("nothing is to be recorded")
+    }
+}
+
+#[test]
+fn nothing_is_committed_that_its_host_has_no_progress_for() {
+    let dedup = in_memory();
+    let mut stage = stage(&dedup, Delivery::AtMostOnce);
+    let batch = ids(&dedup, [1]);
+    let mut reserved = stage.reserve(Ids::new(&batch)).unwrap();
+    assert_eq!(stage.commit_ahead(&mut reserved, &mut Refusing), Err("no"));
+    stage.delivered(Some(reserved), Ids::new(&batch), 1, Instant::now());
+    assert_eq!((stage.commit_next(&mut &mut Refusing), stage.len()), (Err("no"), 1));
+    assert_eq!(dedup.reserve_fingerprints(&batch).unwrap().verdicts(), [ReserveVerdict::InFlight]);
+    assert_eq!(stage.commit_next(&mut Numbers::default()).unwrap(), Some(1));
+    assert_eq!(dedup.reserve_fingerprints(&batch).unwrap().verdicts(), [ReserveVerdict::Duplicate]);
 }
 
 #[test]

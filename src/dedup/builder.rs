@@ -127,7 +127,7 @@ impl Builder {
     }
 
     /// The most ids at a time, seen and pending ones together. No limit by default. With [`Builder::on_conflict`] an event
-    /// takes two.
+    /// takes two. Pending ones cannot be forgotten to make room: see [`Deduplicator::reserve_max`].
     pub fn max_ids(mut self, ids: usize) -> Self {
         self.max_ids = Some(ids);
         self
@@ -405,12 +405,12 @@ impl Builder {
     }
 
     /// See [`Deduplicator::reserve_max`].
-    fn reserve_max(&self) -> usize {
-        let by_ids = self.max_ids.map_or(usize::MAX, |ids| ids / 2);
-        let by_memory = self.max_memory.map_or(usize::MAX, |bytes| bytes / BYTES_PER_RESERVED_ID);
+    fn reserve_max(&self) -> Option<usize> {
+        let by_ids = self.max_ids.map(|ids| ids / 2);
+        let by_memory = self.max_memory.map(|bytes| bytes / BYTES_PER_RESERVED_ID);
         // Where payloads are compared, there is one more for each.
         let each = if self.on_conflict == OnConflict::Ignore { 1 } else { 2 };
-        (by_ids.min(by_memory) / each).max(1)
+        by_ids.into_iter().chain(by_memory).min().map(|ids| (ids / each).max(1))
     }
 
     fn check(&self, gathers: bool) -> Result<Config, BuildError> {

@@ -74,7 +74,7 @@ struct Inner {
     window: Duration,
     event_time: bool,
     extends: bool,
-    reserve_max: usize,
+    reserve_max: Option<usize>,
     /// Questions answered with first-seen because they could not be judged. Relaxed: it orders nothing.
     bypassed: AtomicU64,
     on_conflict: OnConflict,
@@ -251,11 +251,11 @@ impl Deduplicator {
         Ok(Reservation::new(&self.inner, &fingerprints, Some(&times), each))
     }
 
-    /// How many ids may be reserved at a time under the limits of the set: at most half of what it holds. A reserved ID cannot be
-    /// forgotten to make room, so of more than these some would be refused, [`Unjudged::Full`], whatever may be evicted. A
-    /// [`Stage`](crate::pipeline::Stage) keeps to it.
+    /// How many ids all who use the set should have reserved at a time, together: half of what its limits let it hold, but one at
+    /// least; `None` without limits. A reserved ID cannot be forgotten to make room, so who reserves much more has events
+    /// refused, [`Unjudged::Full`], that the oldest ids could have made room for.
     #[must_use]
-    pub fn reserve_max(&self) -> usize {
+    pub fn reserve_max(&self) -> Option<usize> {
         self.inner.reserve_max
     }
 

@@ -242,6 +242,11 @@ impl Reservation {
         self.pending.len().max(self.digests.len())
     }
 
+    /// Gives back the memory of the verdicts: nobody asks for them any more.
+    pub(crate) fn drop_verdicts(&mut self) {
+        self.verdicts = Vec::new();
+    }
+
     /// The ids that are reserved here and not committed.
     pub(crate) fn fingerprints(&self) -> &[Fingerprint] {
         &self.pending

@@ -32,7 +32,7 @@ pub struct PipelineStats {
     pub in_flight: u64,
     /// Failed deliveries of an event to a sink, each try counted.
     pub failed_attempts: u64,
-    /// Times an intake waited because too many events were held or attached.
+    /// Times an intake waited because too many events were held or attached, or pending in a set with limits.
     pub intake_waits: u64,
     /// Times a worker waited because the log had no room.
     pub room_waits: u64,

@@ -82,7 +82,8 @@ impl PipelineBuilder {
     /// About how many events wait for each worker at most, those included that are delivered and not committed: 65,536 at most.
     /// By default 16,384, which stay in a processor's cache on their way to the sink; 65,536 where what is delivered waits for a
     /// flush, with [`Durability::Interval`] and a sink that needs one, so that a flush is for many. They wait in 256
-    /// bundles at most, 128 by default, each of which is full with 64 KiB, too: 8 or 16 MiB for each worker. What is larger than a bundle is bounded by
+    /// bundles at most, 128 by default, each of which is full with 64 KiB, too: 8 or 16 MiB for each worker. Where the set has
+    /// limits, one also is with a quarter of the worker's share of the ids that may be [reserved](Deduplicator::reserve_max). What is larger than a bundle is bounded by
     /// [`PipelineBuilder::queue_bytes`].
     pub fn queue_events(mut self, events: usize) -> Self {
         self.queue_events = Some(events.max(1));
@@ -110,7 +111,8 @@ impl PipelineBuilder {
     }
 
     /// How much each worker holds of events that failed and of repeats that wait for them: 65,536 events and 64 MiB by
-    /// default. At the bound its intake waits.
+    /// default. At the bound its intake waits. Where the set has limits, it waits as soon as what is pending has taken the worker's
+    /// share of them: see [`Deduplicator::reserve_max`].
     pub fn held(mut self, events: usize, bytes: usize) -> Self {
         (self.held_events, self.held_bytes) = (events.max(1), bytes.max(1));
         self
@@ -150,8 +152,8 @@ impl PipelineBuilder {
             CommitAt::Within(_) => QUEUE_EVENTS_WITHIN,
             CommitAt::Once | CommitAt::Synced => QUEUE_EVENTS,
         });
-        let reserved = (self.dedup.reserve_max() / self.workers).max(1);
-        let (bundles, bundle_events) = pool(queue_events, reserved);
+        let share = self.dedup.reserve_max().map(|ids| ids / self.workers);
+        let (bundles, bundle_events) = pool(queue_events, share);
         let pools = (0..self.workers)
             .map(|_| Intake::new((0..bundles).map(|_| Bundle::new(bundle_events)), self.queue_bytes, self.wait))
             .collect::<Vec<_>>();
@@ -166,13 +168,7 @@ impl PipelineBuilder {
             intakes,
             sources,
             delivery,
-            limits: Limits {
-                held_events: self.held_events,
-                held_bytes: self.held_bytes,
-                bundles,
-                bundle_events,
-                reserved,
-            },
+            limits: Limits { held_events: self.held_events, held_bytes: self.held_bytes, bundles, bundle_events },
             landings: (0..self.workers).map(|_| SegQueue::new()).collect(),
             books: (0..self.workers).map(|_| Mutex::new(PipelineStats::default())).collect(),
             latencies: (0..self.workers).map(|_| Mutex::new(Latencies::new())).collect(),
@@ -328,11 +324,12 @@ impl fmt::Debug for PipelineBuilder {
 /// Only told apart by it: relaxed.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// How many bundles a queue of so many events has, and how many events one of these: of so many that are reserved at a time
-/// a part, as a bundle is judged whole.
-fn pool(queue_events: usize, reserved: usize) -> (usize, usize) {
+/// How many bundles a queue of so many events has, and how many events one of these: a part of a worker's share of the set, if that
+/// has limits, as a bundle is judged whole.
+fn pool(queue_events: usize, share: Option<usize>) -> (usize, usize) {
     let bundles = (queue_events / BUNDLE_EVENTS).clamp(BUNDLES_ENOUGH, BUNDLES_MAX).min(queue_events).max(BUNDLES_MIN);
-    (bundles, queue_events.div_ceil(bundles).min(reserved / BUNDLES_RESERVED).clamp(1, EVENTS_MAX))
+    let events_max = share.map_or(EVENTS_MAX, |ids| ids / BUNDLES_RESERVED);
+    (bundles, queue_events.div_ceil(bundles).min(events_max).clamp(1, EVENTS_MAX))
 }
 
 /// Measured with 200-byte payloads: four times as many, which no cache of a core holds, are a sixth slower.
@@ -365,9 +362,9 @@ mod tests {
             (40_000, 256, 157),
             (QUEUE_EVENTS_WITHIN, 256, 256),
         ] {
-            assert_eq!(pool(asked, usize::MAX), (bundles, events), "{asked}");
+            assert_eq!(pool(asked, None), (bundles, events), "{asked}");
         }
-        assert_eq!(pool(usize::MAX, usize::MAX), (256, EVENTS_MAX));
-        assert_eq!([0, 7, 40].map(|reserved| pool(QUEUE_EVENTS, reserved)), [(128, 1), (128, 1), (128, 10)]);
+        assert_eq!(pool(usize::MAX, None), (256, EVENTS_MAX));
+        assert_eq!([0, 7, 40].map(|share| pool(QUEUE_EVENTS, Some(share))), [(128, 1), (128, 1), (128, 10)]);
     }
 }

@@ -188,7 +188,7 @@ impl Desk {
 
     /// Whether what is out keeps so much of the pool, or of what may be reserved, that it cannot wait for others.
     fn outs_are_many(&self) -> bool {
-        !self.may_reserve(0)
+        self.stage.has_ids() && !self.may_reserve(0)
             || self.stage.batches().map(|out| out.batch.bundles.len()).sum::<usize>() >= self.shared.limits.bundles / 2
             || self.shared.intakes[self.worker].wants_bytes() && self.outs_keep_bytes()
     }

@@ -62,6 +62,7 @@ pub enum CommitStep {
 
 /// A flush of the sinks: of all that was delivered when it began.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use = "until it is said to have ended, no other is due"]
 pub struct Flush {
     delivered: u64,
 }

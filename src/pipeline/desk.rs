@@ -22,14 +22,13 @@ use super::Shared;
 use super::batch::{Batch, Failures, Single};
 use super::books::PipelineStats;
 use super::channel::{Sender, TrySendError};
-use super::commit::{Out, Recorder, Recording};
+use super::commit::{Out, Recorder};
 use super::commit_queue::{CommitAt, Flush};
 use super::flight::{Failure, Flight};
 use super::held::{Attached, Delayed};
 use super::lane::{Job, Lanes};
 use super::repeats::Marked;
 use super::settle::{Settled, Tellings, Untold};
-use super::sorted::Sorted;
 use super::stage::{Ids, Repeats, Stage};
 use crate::dedup::{Error, Reservation};
 use crate::event::{Fingerprint, OwnedEvent, Unjudged};
@@ -113,7 +112,8 @@ impl Desk {
                 shared.delivery,
                 if is_flushed { CommitAt::Once } else { commit_at },
                 Repeats::Wait,
-            ),
+            )
+            .one_of(shared.intakes.len()),
             commit_at,
             own_flush: None,
             recorder,
@@ -172,9 +172,10 @@ impl Desk {
     /// Whether a bundle can be reserved beside what is and `events` more. Under the limits of the set not all may be pending at a
     /// time: what is cannot make room for others.
     pub(super) fn may_reserve(&self, events: usize) -> bool {
-        let flights = self.flights.values().flat_map(|flight| flight.doubt.reservations());
-        let reserved = flights.map(Reservation::events).sum::<usize>() + self.stage.ids() + self.delayed.len() + events;
-        reserved == 0 || reserved + self.shared.limits.bundle_events <= self.shared.limits.reserved
+        self.stage.has_share_for(self.shared.limits.bundle_events, || {
+            let flights = self.flights.values().flat_map(|flight| flight.doubt.reservations());
+            flights.map(Reservation::events).sum::<usize>() + self.delayed.reserved() + events
+        })
     }
 
     /// Whether nothing is left that will ever be finished.
@@ -201,45 +202,6 @@ impl Desk {
     /// Whether only word about what is committed is left, and waits for the disk.
     pub(super) fn waits_for_disk(&self) -> bool {
         !self.untold.is_empty() && self.flights.is_empty() && self.stage.is_empty()
-    }
-
-    /// Judges the next of what has come.
-    pub(super) fn judge(&mut self) -> Result<(), Stop> {
-        let mut events = 0;
-        while events < BATCH_EVENTS
-            && (events == 0 || self.may_reserve(events))
-            && let Some(bundle) = self.backlog.pop_front()
-        {
-            events += bundle.item.len();
-            self.in_hand.push(bundle);
-        }
-        let reserved = self.shared.reserve(&self.in_hand);
-        let mut batch = Batch { bundles: std::mem::take(&mut self.in_hand), picks: Vec::new(), is_pooled: true };
-        let Ok(mut reserved) = reserved else {
-            return Err(self.give_up_unjudged(&batch));
-        };
-        let Some(sorted) = Sorted::all(&batch.bundles, reserved.verdicts(), self.shared.dedup.on_conflict()) else {
-            return Err(self.give_up_unjudged(&batch));
-        };
-        self.books.read += reserved.verdicts().len() as u64;
-        self.books.add(&sorted.books);
-        let mut tellings = Tellings::default();
-        tellings.add_duplicates(&mut batch, &sorted.duplicates);
-        self.release_digests(&mut reserved, &batch, &sorted.waiting);
-        self.bury(&mut reserved, &mut batch, &sorted.buried);
-        let Sorted { picks, unmarked, conflicts, repeats, .. } = sorted;
-        let batch = Batch { picks, ..batch };
-        self.launch_judged(Flight { repeats, tellings, ..Flight::judged(batch, reserved, unmarked, conflicts) })
-    }
-
-    /// Sends a flight that was just judged; at most once, its ids are committed before.
-    pub(super) fn launch_judged(&mut self, mut flight: Flight) -> Result<(), Stop> {
-        if let Some(reserved) = &mut flight.doubt.reservation {
-            let (stage, mut host) = (&self.stage, Recording::new(&self.shared, &mut self.recorder));
-            stage.commit_ahead(reserved, &mut host).inspect_err(|_| self.give_up_flight(&flight))?;
-        }
-        self.launch(flight);
-        Ok(())
     }
 
     /// What is reserved here and not resolved.
@@ -398,28 +360,6 @@ impl Desk {
         self.launch(Flight { flushes: Some(flush), ..Flight::new(Batch::of(Vec::new())) });
     }
 
-    /// Of events that cannot be judged, as nothing can be recorded any more.
-    fn give_up_unjudged(&mut self, batch: &Batch) -> Stop {
-        self.gone += batch.bundles.len();
-        let ledgers = self.shared.sources.all();
-        let events = batch.bundles.iter().flat_map(|bundle| bundle.item.all(&ledgers).map(OwnedEvent::from));
-        let before = self.given_up.len();
-        self.given_up.extend(events);
-        let count = (self.given_up.len() - before) as u64;
-        self.books.read += count;
-        self.books.first_seen += count;
-        self.books.in_flight += count;
-        self.log_failed()
-    }
-
-    /// Of events that are judged and cannot be delivered.
-    fn give_up_flight(&mut self, flight: &Flight) {
-        self.gone += if flight.batch.is_pooled { flight.batch.bundles.len() } else { 0 };
-        let ledgers = self.shared.sources.all();
-        let places = flight.batch.picks.iter().chain(&flight.repeats);
-        self.given_up.extend(places.map(|place| OwnedEvent::from(flight.batch.event_at(*place, &ledgers))));
-    }
-
     /// Why nothing can be recorded.
     pub(super) fn log_failed(&self) -> Stop {
         match self.shared.dedup.sync() {
@@ -438,8 +378,6 @@ pub(super) fn bit(sink: usize) -> u64 {
 pub(super) const DEAD_LETTER: usize = SINKS_MAX;
 /// Sinks of one pipeline, at most: a bit each.
 pub(super) const SINKS_MAX: usize = 63;
-/// Events judged together, about: their lines of the set stay in the cache until they are committed.
-const BATCH_EVENTS: usize = 1_024;
 /// Batches of one worker under way, at most.
 pub(super) const FLIGHTS_MAX: usize = 8;
 /// How often what is not told of is looked at.

@@ -17,6 +17,12 @@ pub(super) struct Held {
     pub(super) trial: Trial,
 }
 
+impl Held {
+    fn reserved(&self) -> usize {
+        self.trial.reservation.as_ref().map_or(0, Reservation::events)
+    }
+}
+
 /// What is known about an event beside its bytes.
 #[derive(Default)]
 pub(super) struct Trial {
@@ -38,12 +44,15 @@ pub(super) struct Delayed {
     by_due: BTreeMap<(Instant, u64), Held>,
     next: u64,
     bytes: usize,
+    /// Events that have places of the set reserved.
+    reserved: usize,
     random: u64,
 }
 
 impl Delayed {
     pub(super) fn hold(&mut self, held: Held, delay: Duration, now: Instant) {
         self.bytes += held.single.item.bytes();
+        self.reserved += held.reserved();
         self.by_due.insert((now + delay, self.next), held);
         self.next += 1;
     }
@@ -57,6 +66,7 @@ impl Delayed {
         {
             let held = first.remove();
             self.bytes -= held.single.item.bytes();
+            self.reserved -= held.reserved();
             due.push(held);
         }
         due
@@ -72,7 +82,7 @@ impl Delayed {
     }
 
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Held> + use<> {
-        self.bytes = 0;
+        (self.bytes, self.reserved) = (0, 0);
         std::mem::take(&mut self.by_due).into_values()
     }
 
@@ -82,6 +92,10 @@ impl Delayed {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
     }
 
     /// How long to wait after failed try number `attempts` of this class: exponential with full jitter ("Exponential Backoff

@@ -30,6 +30,7 @@ mod error;
 mod failing;
 mod flight;
 mod held;
+mod judge;
 mod lane;
 mod producer;
 mod ready;
@@ -48,18 +49,16 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::batch::{Batch, Place, Single, places};
 use self::books::Latencies;
 use self::bundle::Bundle;
 use self::channel::SegQueue;
 use self::desk::Desk;
 use self::lane::Landing;
 use self::sources::Sources;
-use crate::dedup::{Deduplicator, Error, OnConflict, Reservation};
-use crate::event::{Event, Fingerprint, OwnedEvent, Source, Unjudged};
+use crate::dedup::{Deduplicator, Error, OnConflict};
+use crate::event::{Event, Fingerprint, OwnedEvent, Source};
 use crate::queue::Intake;
 use crate::sync::whole::{AtomicBool, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, is_finished, thread};
-use crate::time::Timestamp;
 
 pub use books::{Latency, PipelineStats};
 pub use builder::PipelineBuilder;
@@ -356,8 +355,6 @@ struct Limits {
     /// Bundles of one worker's pool, and events in each, at most.
     bundles: usize,
     bundle_events: usize,
-    /// Ids that one worker reserves at a time: see [`Deduplicator::reserve_max`].
-    reserved: usize,
 }
 
 /// What those that have ended leave.
@@ -408,63 +405,10 @@ impl Shared {
         self.ended.notify_all();
     }
 
-    /// Reserves the IDs of all events of these bundles, in order.
-    fn reserve(&self, bundles: &[Single]) -> Result<Reservation, Unjudged> {
-        let count = bundles.iter().map(|bundle| bundle.item.len()).sum();
-        let mut fingerprints = Vec::with_capacity(count);
-        for bundle in bundles {
-            fingerprints.extend(bundle.item.fingerprints());
-        }
-        if !self.dedup.is_in_event_time() && !self.compares_payloads() {
-            return self.dedup.reserve_fingerprints(&fingerprints);
-        }
-        self.reserve_with_care(bundles, &places(bundles).collect::<Vec<_>>(), fingerprints)
-    }
-
-    /// Reserves the IDs of the events at these places.
-    fn reserve_at(&self, batch: &Batch, places: &[Place]) -> Result<Reservation, Unjudged> {
-        let fingerprints = places.iter().map(|place| batch.fingerprint_at(*place)).collect();
-        self.reserve_with_care(&batch.bundles, places, fingerprints)
-    }
-
-    /// With times and payloads, where those matter.
-    fn reserve_with_care(
-        &self,
-        bundles: &[Single],
-        places: &[Place],
-        fingerprints: Vec<Fingerprint>,
-    ) -> Result<Reservation, Unjudged> {
-        let digests = self.compares_payloads().then(|| {
-            let digests = places.iter().zip(&fingerprints).map(|(place, id)| {
-                let event = bundles[place.bundle as usize].item.event(place.event as usize, &[]);
-                self.dedup.digest(*id, event.payload())
-            });
-            digests.collect::<Vec<_>>()
-        });
-        if !self.dedup.is_in_event_time() {
-            return match digests {
-                Some(digests) => self.dedup.reserve_digests(&fingerprints, &digests),
-                None => self.dedup.reserve_fingerprints(&fingerprints),
-            };
-        }
-        let now = self.dedup.clock_now();
-        let times = places.iter().map(|place| time(&bundles[place.bundle as usize].item, place.event as usize, now));
-        let events: Vec<_> = fingerprints.into_iter().zip(times).collect();
-        match digests {
-            Some(digests) => self.dedup.reserve_digests_at(&events, &digests),
-            None => self.dedup.reserve_fingerprints_at(&events),
-        }
-    }
-
     /// Whether an event with a known ID and another payload is told from a repeat.
     fn compares_payloads(&self) -> bool {
         self.dedup.on_conflict() != OnConflict::Ignore
     }
-}
-
-/// The event's own time, or else the present.
-fn time(bundle: &Bundle, event: usize, now: Timestamp) -> Timestamp {
-    bundle.time(event).unwrap_or(now)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

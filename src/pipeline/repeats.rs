@@ -26,7 +26,7 @@ impl Desk {
         if repeats.is_empty() {
             return Ok(());
         }
-        let Ok(mut reserved) = self.shared.reserve_at(batch, repeats) else {
+        let Ok(mut reserved) = self.reserve_at(batch, repeats) else {
             return Err(self.keep(batch, repeats));
         };
         let verdicts = self.verdicts_on_repeats(batch, repeats, &reserved);
@@ -115,7 +115,7 @@ impl Desk {
         (self.books.attached, self.books.duplicate) = (self.books.attached - count, self.books.duplicate + count);
         if count > 0 && self.shared.dedup.is_in_event_time() && self.shared.dedup.extends() {
             // They may be younger than what they repeat: asking extends its window.
-            drop(self.shared.reserve_at(batch, repeats));
+            drop(self.reserve_at(batch, repeats));
         }
         tellings.add_duplicates(batch, repeats);
     }

@@ -9,35 +9,38 @@ use crate::dedup::{Deduplicator, Error, Progress, Reservation};
 use crate::event::{Digest, Fingerprint, ReserveVerdict, Unjudged};
 use crate::time::Timestamp;
 
-/// Takes batches from their reservation to their commit, on the thread that calls it. It is what each worker of a
-/// [`Pipeline`](super::Pipeline) runs, and the filter `dedupd`, whose lines no queue has to carry.
+/// Takes batches from their reservation to their commit, on the thread that calls it: the path of each worker of a
+/// [`Pipeline`](super::Pipeline), and of the filter `dedupd`, whose lines no queue has to carry.
 ///
 /// ```text
-/// reserve ─▶ (commit ahead) ─▶ the host delivers ─▶ delivered ─▶ (flush) ─▶ commit
+/// has room ─▶ reserve ─▶ (commit ahead) ─▶ the host delivers ─▶ delivered ─▶ (flush) ─▶ commit
 /// ```
 ///
-/// Its host asks with [`Stage::reserve`], delivers what is first-seen, says so with [`Stage::delivered`], takes the next
-/// [step](Stage::step), and commits with [`Stage::commit_next`], each batch as a frame of its own: any number of them may be what a
-/// crash leaves. The stage decides what is reserved together and what may wait beside each other, in which order it is committed,
-/// and when; it holds no lock, and does no I/O but the commit.
+/// It knows how many ids may be reserved and which may be so together, what is committed before its delivery, when what is
+/// delivered is flushed and committed, in which order, and with what. Each batch is a frame of its own: any number of them may be
+/// what a crash leaves. It holds no lock, and does no I/O but the commit.
 ///
-/// A flush that failed is told by [`Stage::take_all`]: the kernel says once that it could not write something, and the next
-/// flush succeeds, so nothing that was delivered before may be committed after it. Until then no step is due.
+/// Its [`Host`] delivers. What is neither a duplicate nor in flight has to be: also what could not be judged. A batch whose
+/// delivery failed is dropped with its reservation, and comes again. A flush that failed is told by [`Stage::take_all`]: the
+/// kernel says once that it could not write something, and the next flush succeeds, so nothing that was delivered before may be
+/// committed after it. Until then no flush is due.
 ///
 /// # Example
 /// ```
-/// use std::time::Instant;
-/// use dedupd::pipeline::{CommitAt, Delivery, Host, Ids, Repeats, Stage, Unrecorded};
-/// use dedupd::{Deduplicator, Error, Progress, Reservation, ReserveVerdict};
-///
+/// # use std::time::Instant;
+/// # use dedupd::pipeline::{CommitAt, Delivery, Host, Ids, Repeats, Stage, Unrecorded};
+/// # use dedupd::{Deduplicator, Error, Progress, Reservation, ReserveVerdict};
 /// struct Lines;
+///
 /// impl Host<u64> for Lines {
 ///     type Error = Error;
-///     fn progress(&mut self, line: Option<&mut u64>, _: Option<&Reservation>) -> Result<Progress, Error> {
+///
+///     fn progress(&mut self, lines: Option<&mut u64>, _: Option<&Reservation>) -> Result<Progress, Error> {
 ///         let mut progress = Progress::new();
-///         line.into_iter().for_each(|line| progress.set_source("orders", line.to_string()));
+///         lines.into_iter().for_each(|lines| progress.set_source("orders", lines.to_string()));
 ///         Ok(progress)
 ///     }
+///
 ///     fn unrecorded(&mut self, error: Error, _: usize) -> Result<Unrecorded, Error> {
 ///         Err(error)
 ///     }
@@ -45,14 +48,18 @@ use crate::time::Timestamp;
 ///
 /// let dedup = Deduplicator::builder().build()?;
 /// let mut stage = Stage::new(&dedup, Delivery::AtLeastOnce, CommitAt::Once, Repeats::AreDuplicates);
-/// let (mut out, mut line) = (Vec::new(), 0);
-/// for batch in [["a", "b"], ["b", "c"]] {
-///     let ids = batch.map(|id| dedup.fingerprint(id));
-///     let reserved = stage.reserve(Ids::new(&ids))?;
-///     let first_seen = |verdict: &ReserveVerdict| *verdict == ReserveVerdict::FirstSeen;
-///     out.extend(batch.iter().zip(reserved.verdicts()).filter(|(_, verdict)| first_seen(verdict)).map(|(id, _)| *id));
-///     line += 2;
-///     stage.delivered(Some(reserved), Ids::new(&ids), line, Instant::now());
+/// let all = ["a", "b", "b", "c", "a"];
+/// let ids = all.map(|id| dedup.fingerprint(id));
+/// let (mut out, mut done) = (Vec::new(), 0);
+/// while done < ids.len() {
+///     let rest = Ids::new(&ids[done..]);
+///     let (batch, _) = rest.split_at(stage.together(rest));
+///     let reserved = stage.reserve(batch)?;
+///     let is_repeat = |verdict: &_| matches!(verdict, ReserveVerdict::Duplicate | ReserveVerdict::InFlight);
+///     let judged = all[done..].iter().zip(reserved.verdicts());
+///     out.extend(judged.filter(|(_, verdict)| !is_repeat(verdict)).map(|(id, _)| *id));
+///     done += batch.len();
+///     stage.delivered(Some(reserved), batch, done as u64, Instant::now());
 ///     while stage.commit_next(&mut Lines)?.is_some() {}
 /// }
 /// assert_eq!(out, ["a", "b", "c"]);
@@ -63,22 +70,23 @@ pub struct Stage<B> {
     delivery: Delivery,
     repeats: Repeats,
     delivered: CommitQueue<Delivered<B>>,
-    /// Ids reserved at a time, at most: pending ones cannot make room for others.
-    ids_max: usize,
-    /// Of what is delivered.
+    /// Its share of what may be reserved at a time.
+    share: Option<usize>,
+    /// Reserved for what is delivered, with the repeats that are asked about once it is committed.
     ids: usize,
     /// Of what is delivered, where repeats of it are called duplicates.
     span: Span,
 }
 
-/// What became of a repeat of an ID that is reserved and not committed.
+/// What becomes of a repeat of an ID that is reserved and not committed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Repeats {
     /// It waits: what it repeats may yet fail alone, and the repeat take its place. Its host sees to that.
     Wait,
-    /// It is a duplicate: a batch is delivered as a whole, or nothing goes on. In event time all that is reserved at a time lies
-    /// within one window then, and repeats extend it once it is committed, when they do that.
+    /// It is a duplicate: a batch is delivered as a whole, or nothing goes on. Only where nobody else reserves ids of this set, and one
+    /// batch at a time is reserved and neither delivered nor dropped: what another gives up would be lost here. In event time all
+    /// that is reserved lies within one window then, and repeats extend it once it is committed, when they do that.
     AreDuplicates,
 }
 
@@ -87,8 +95,9 @@ pub trait Host<B> {
     /// Why it does not go on.
     type Error;
 
-    /// What is to be recorded with the ids of `batch`, all or nothing: how far sources and sinks are. Asked for right before; for
-    /// what is committed ahead of its delivery there is no batch.
+    /// What is to be recorded with the ids of `batch`, all or nothing: how far sources are, and, for
+    /// [`Delivery::ExactlyOnce`], where the sinks stand. Asked for right before; for what is committed ahead of its delivery there is
+    /// no batch.
     ///
     /// # Errors
     /// Nothing is recorded, and the batch stays the next.
@@ -106,20 +115,36 @@ pub trait Host<B> {
     }
 }
 
-/// How to go on with what could not be recorded.
+impl<B, H: Host<B> + ?Sized> Host<B> for &mut H {
+    type Error = H::Error;
+
+    fn progress(&mut self, batch: Option<&mut B>, reserved: Option<&Reservation>) -> Result<Progress, H::Error> {
+        (**self).progress(batch, reserved)
+    }
+
+    fn unrecorded(&mut self, error: Error, ids: usize) -> Result<Unrecorded, H::Error> {
+        (**self).unrecorded(error, ids)
+    }
+
+    fn recorded(&mut self, ids: usize) {
+        (**self).recorded(ids);
+    }
+}
+
+/// How to go on with what could not be recorded. There is no third way but to end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[must_use]
+#[must_use = "it says whether it is tried again"]
 pub enum Unrecorded {
     /// Try again.
     Again,
-    /// Go on without: its ids are unknown from now on.
+    /// Go on without: its ids are unknown from now on. For [`Delivery::AtLeastOnce`] alone: the other modes rest on what is recorded.
     PassBy,
 }
 
 /// A batch that is delivered and not committed.
 struct Delivered<B> {
     reservation: Option<Reservation>,
-    /// How many ids it reserves.
+    /// How many ids it reserves, and repeats it has.
     ids: usize,
     /// To be asked about once it is committed: that extends their windows.
     repeats: Vec<(Fingerprint, Timestamp)>,
@@ -127,15 +152,22 @@ struct Delivered<B> {
 }
 
 impl<B> Stage<B> {
-    /// One that asks `dedup`, and commits what is delivered `at` the time that this and the sinks ask for.
+    /// One that asks `dedup`, alone, and commits what is delivered `at` the time that this and the sinks ask for.
     #[must_use]
     pub fn new(dedup: &Deduplicator, delivery: Delivery, at: CommitAt, repeats: Repeats) -> Self {
-        let ids_max = dedup.reserve_max().min(IDS_MAX);
-        let (delivered, span) = (CommitQueue::new(at), Span::NONE);
-        Self { dedup: dedup.clone(), delivery, repeats, delivered, ids_max, ids: 0, span }
+        let (delivered, share, span) = (CommitQueue::new(at), dedup.reserve_max(), Span::NONE);
+        Self { dedup: dedup.clone(), delivery, repeats, delivered, share, ids: 0, span }
+    }
+
+    /// With one of `stages` equal shares of what may be reserved of the set: see [`Deduplicator::reserve_max`].
+    #[must_use]
+    pub fn one_of(self, stages: usize) -> Self {
+        let share = self.dedup.reserve_max().map(|ids| (ids / stages.max(1)).max(1));
+        Self { share, ..self }
     }
 
     /// The set that it asks.
+    #[must_use]
     pub fn dedup(&self) -> &Deduplicator {
         &self.dedup
     }
@@ -147,10 +179,13 @@ impl<B> Stage<B> {
     }
 
     /// How many of these, from the first, may be one batch; at least one, when there is one.
+    ///
+    /// # Cost
+    /// None; in event time a look at each, where repeats are duplicates.
     #[must_use]
     pub fn together(&self, ids: Ids<'_>) -> usize {
         let by_frame = if self.dedup.durability().is_some() { IDS_PER_FRAME_MAX } else { usize::MAX };
-        let ids_max = self.ids_max.min(by_frame / if ids.digests.is_empty() { 1 } else { 2 });
+        let ids_max = self.ids_max().min(by_frame / if ids.digests.is_empty() { 1 } else { 2 });
         let count = ids.len().min(ids_max);
         match (self.repeats, ids.of) {
             (Repeats::AreDuplicates, Of::Events(events)) => {
@@ -165,14 +200,27 @@ impl<B> Stage<B> {
         }
     }
 
-    /// Whether these can be reserved beside what is delivered. When they cannot, that is to be flushed and committed before.
+    /// Whether these can be reserved beside what is delivered. When they cannot, that is to be flushed and committed before they
+    /// are: reserved all the same, some may be refused, and in event time a repeat be taken for the duplicate of what is too
+    /// far away.
+    ///
+    /// # Cost
+    /// As of [`Stage::together`].
     #[must_use]
     pub fn has_room(&self, ids: Ids<'_>) -> bool {
-        let fits = self.ids.saturating_add(ids.len()) <= self.ids_max && self.delivered.len() < BATCHES_MAX;
-        self.delivered.is_empty() || fits && self.span.with(self.span(ids)).is_within(&self.dedup)
+        let has_room = self.ids.saturating_add(ids.len()) <= self.ids_max() && self.delivered.len() < BATCHES_MAX;
+        self.delivered.is_empty() || has_room && self.span.with(self.span(ids)).is_within(&self.dedup)
     }
 
-    /// Reserves ids that are [together](Stage::together) one batch.
+    /// Whether the share has room for so many ids beside those of what is delivered and `others` that are reserved. Alone they have it.
+    pub(super) fn has_share_for(&self, ids: usize, others: impl FnOnce() -> usize) -> bool {
+        self.share.is_none_or(|share| {
+            let reserved = self.ids + others();
+            reserved == 0 || reserved + ids <= share
+        })
+    }
+
+    /// Reserves ids that are [together](Stage::together) one batch, for which there [is room](Stage::has_room).
     ///
     /// # Errors
     /// As [`Deduplicator::reserve_batch`].
@@ -197,16 +245,38 @@ impl<B> Stage<B> {
         Ok(())
     }
 
-    /// Takes a batch that was delivered at `now`, to be committed. `ids` is what was asked about.
+    /// Takes a batch that was delivered at `now`, to be committed. `ids` is what was asked about; `None` was reserved when nothing could
+    /// be judged.
     pub fn delivered(&mut self, reservation: Option<Reservation>, ids: Ids<'_>, batch: B, now: Instant) {
-        self.span = self.span.with(self.span(ids));
+        let mut reservation = reservation;
         let repeats = reservation.as_ref().map_or_else(Vec::new, |reserved| self.extending(ids, reserved.verdicts()));
-        let ids = reservation.as_ref().map_or(0, Reservation::events);
+        reservation.iter_mut().for_each(Reservation::drop_verdicts);
+        self.span = self.span.with(self.span(ids));
+        let ids = reservation.as_ref().map_or(0, Reservation::events) + repeats.len();
         self.ids += ids;
         self.delivered.push(Delivered { reservation, ids, repeats, batch }, now);
     }
 
     /// What is to be done at `now`.
+    ///
+    /// # Example
+    /// ```
+    /// # use std::time::Instant;
+    /// # use dedupd::pipeline::{CommitStep, Host, Stage};
+    /// # fn turn<B, H: Host<B, Error = std::io::Error>>(
+    /// #     stage: &mut Stage<B>, host: &mut H, file: &std::fs::File,
+    /// # ) -> std::io::Result<()> {
+    /// match stage.step(Instant::now()) {
+    ///     CommitStep::Wait => {}
+    ///     CommitStep::Flush(flush) => {
+    ///         file.sync_data()?; // a failure is final: see `take_all`
+    ///         stage.flushed(flush, Instant::now());
+    ///     }
+    ///     CommitStep::Commit => while stage.commit_next(host)?.is_some() {},
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn step(&mut self, now: Instant) -> CommitStep {
         self.delivered.step(now)
     }
@@ -237,6 +307,9 @@ impl<B> Stage<B> {
     ///
     /// # Errors
     /// The host's. Nothing was recorded, and the batch stays the next.
+    ///
+    /// # Cost
+    /// As of [`Reservation::try_commit`]; in event time a question for each repeat that extends.
     pub fn commit_next<H: Host<B>>(&mut self, host: &mut H) -> Result<Option<B>, H::Error> {
         let Some(next) = self.delivered.peek() else { return Ok(None) };
         let progress = host.progress(Some(&mut next.batch), next.reservation.as_ref())?;
@@ -254,7 +327,8 @@ impl<B> Stage<B> {
         Ok(Some(batch))
     }
 
-    /// Records positions without ids. False when they are passed by.
+    /// Records positions without ids. False when they are passed by. They may not say of anything that it is settled that waits here
+    /// to be committed.
     ///
     /// # Errors
     /// The host's; nothing was recorded.
@@ -291,14 +365,18 @@ impl<B> Stage<B> {
         self.delivered.take_all().map(|delivered| delivered.batch)
     }
 
-    /// How many ids are reserved for what is delivered.
-    pub(super) fn ids(&self) -> usize {
-        self.ids
+    /// Whether what is delivered keeps ids from others.
+    pub(super) fn has_ids(&self) -> bool {
+        self.ids > 0
     }
 
     /// What is reserved for what is delivered.
     pub(super) fn reservations(&self) -> impl Iterator<Item = &Reservation> {
         self.delivered.iter().filter_map(|delivered| delivered.reservation.as_ref())
+    }
+
+    fn ids_max(&self) -> usize {
+        self.share.map_or(IDS_MAX, |share| share.min(IDS_MAX))
     }
 
     /// Repeats within a batch, when they matter later: in event time they may be younger than what they repeat.
@@ -320,6 +398,10 @@ impl<B> Stage<B> {
         match (self.repeats, ids.of) {
             (Repeats::AreDuplicates, Of::Events(events)) => {
                 events.iter().fold(Span::NONE, |span, (_, time)| span.with(Span::of(*time)))
+            }
+            // Without a time of their own they are of the present.
+            (Repeats::AreDuplicates, Of::Ids([_, ..])) if self.dedup.is_in_event_time() => {
+                Span::of(self.dedup.clock_now())
             }
             _ => Span::NONE,
         }
@@ -447,8 +529,8 @@ impl Span {
     }
 }
 
-/// Ids that are delivered and not committed, at most: with their batches some MB.
-const IDS_MAX: usize = 1 << 19;
+/// Ids that are delivered and not committed, at most: 25 bytes each, with digests a hundred.
+const IDS_MAX: usize = 1 << 18;
 const BATCHES_MAX: usize = 1 << 12;
 /// A frame of these is at most 1 MiB, with up to 24 bytes for each.
 const IDS_PER_FRAME_MAX: usize = 1 << 15;

@@ -146,7 +146,7 @@ impl Host<Progress> for Recording<'_> {
     fn progress(&mut self, batch: Option<&mut Progress>, _: Option<&Reservation>) -> Result<Progress, Failure> {
         self.outputs.trust.check()?;
         match batch {
-            Some(progress) => Ok(std::mem::take(progress)),
+            Some(progress) => Ok(progress.clone()),
             None => {
                 let mut progress = Progress::new();
                 self.outputs.positions(&mut progress)?;
