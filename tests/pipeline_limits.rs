@@ -10,11 +10,14 @@ use dedupd::{Builder, Deduplicator, Durability, Event, OnConflict, Pipeline, Whe
 
 const EVENTS: u64 = 20_000;
 
-/// Submits so many events, each ID once.
+/// Submits so many events, each ID once. An intake that waits for ever fails the test.
 fn submit_all(pipeline: &Pipeline) {
-    let mut producer = pipeline.producer();
+    let (mut producer, end) = (pipeline.producer(), Instant::now() + Duration::from_secs(60));
     for number in 0..EVENTS {
-        producer.submit(Event::new(&number.to_le_bytes(), &number.to_le_bytes())).unwrap();
+        while producer.try_submit(Event::new(&number.to_le_bytes(), &number.to_le_bytes())).is_err() {
+            assert!(Instant::now() < end, "{:?}", pipeline.stats());
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -68,7 +71,8 @@ fn what_waits_for_a_flush_does_not_fill_the_set() {
         // With a thread of its own, one sink for the worker, and two for two of them.
         for (sinks, workers) in [(1, 1), (2, 1), (2, 2)] {
             let dir = tempfile::tempdir().unwrap();
-            let pipeline = Pipeline::builder(limit(builder()).open(dir.path()).unwrap()).workers(workers);
+            let pipeline = Pipeline::builder(limit(builder()).open(dir.path()).unwrap());
+            let pipeline = pipeline.workers(workers).queue_events(2_000);
             let pipeline = (0..sinks).fold(pipeline, |pipeline, _| pipeline.sink(Buffered)).start().unwrap();
             submit_all(&pipeline);
             assert_all_delivered(&pipeline.drain().unwrap(), &format!("{sinks} sinks, {workers} workers"));

@@ -212,12 +212,9 @@ impl<B> Stage<B> {
         self.delivered.is_empty() || has_room && self.span.with(self.span(ids)).is_within(&self.dedup)
     }
 
-    /// Whether the share has room for so many ids beside those of what is delivered and `others` that are reserved. Alone they have it.
+    /// Whether the share has room for so many ids beside those of what is delivered and `others` that are reserved.
     pub(super) fn has_share_for(&self, ids: usize, others: impl FnOnce() -> usize) -> bool {
-        self.share.is_none_or(|share| {
-            let reserved = self.ids + others();
-            reserved == 0 || reserved + ids <= share
-        })
+        self.share.is_none_or(|share| self.ids + others() + ids <= share)
     }
 
     /// Reserves ids that are [together](Stage::together) one batch, for which there [is room](Stage::has_room).
