@@ -581,4 +581,4 @@ const EARLY_RANGES_MAX: usize = 4096;
 /// A segment is cleaned when it is asked and was not for this many generations. More often would move entries for
 /// nothing, less often leaves overflow marks of ids long gone. Tags can be told for as long as this, a whole ring and
 /// some more stay below their range.
-pub(super) const CLEAN_AFTER: u64 = 112;
+pub(super) const CLEAN_AFTER: u64 = 224;

@@ -250,6 +250,22 @@ impl Held<'_> {
         next
     }
 
+    /// How full the shard's segments are, from 0 to 1, going by the ids that are remembered.
+    pub(super) fn fill(&self) -> f64 {
+        let tally = self.tally();
+        let mut places = 0;
+        for root in &self.shard.roots {
+            let slots = root.slots();
+            let mut at = 0;
+            while let Some(slot) = slots.get(at) {
+                let segment = slot.segment();
+                places += if segment.has_lines() { ENTRIES << segment.class() } else { 0 };
+                at += slots.len() >> segment.depth();
+            }
+        }
+        (tally.live + tally.pending) as f64 / places.max(1) as f64
+    }
+
     fn is_used_well(&mut self, segment: SegmentRef, cleaned: u64) -> bool {
         let era = self.core.era;
         let capacity = ENTRIES << segment.class();

@@ -1,7 +1,9 @@
 //! What is done while nobody asks: sweeping out what has expired, giving arenas back, touching one ahead.
 //!
 //! A sweep visits one segment at a time and holds its shard's lock for that long only. A shard is swept when it has
-//! forgotten as many ids since the last sweep as it remembers, so sweeping costs a fixed number of moves per id.
+//! forgotten as many ids since the last sweep as it remembers, so sweeping costs a fixed number of moves per id, and when these
+//! leave much of its segments empty. So one from which as many ids leave as come is left alone: who asks would wait for the lock,
+//! and for lines that the sweep had taken to another core, and what was given back would be taken again.
 
 use std::sync::TryLockError;
 use std::time::{Duration, Instant};
@@ -67,7 +69,7 @@ impl Set {
         let mut held = self.hold(&self.shards[cursor.shard]);
         let starts = cursor.root == 0 && cursor.path == 0;
         if starts {
-            let is_due = held.core.forgotten > held.tally().live + SWEEP_MIN;
+            let is_due = held.core.forgotten > held.tally().live + SWEEP_MIN && held.fill() < SWEPT_FILL;
             cursor.has_swept |= is_due;
             if !is_due && cursor.gathers.is_none() {
                 drop(held);
@@ -136,3 +138,90 @@ impl Set {
 const ARENAS_KEPT: usize = 1;
 /// Forgotten ids below which sweeping a shard is not worth it.
 const SWEEP_MIN: u64 = 64;
+/// A shard that is filled more than this is used well: one whose segments have all split just now is filled a little more.
+const SWEPT_FILL: f64 = 0.35;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::shard::Act;
+    use super::super::{Config, Limits, Shape, When};
+    use super::*;
+    use crate::event::Fingerprint;
+
+    const SLICE: i64 = 1_000;
+    /// Ids of one slice of the window.
+    const PART: u64 = if cfg!(miri) { 10 } else { 200 };
+
+    fn set() -> Set {
+        let (max_ids, generation_ids) = (u64::MAX, u64::MAX);
+        let window = 64 * SLICE;
+        let limits = Limits { window, lateness: None, max_future: 0, max_ids, generation_ids, evict: true };
+        let shape = Shape { shard_bits: 1, roots: 2, class_max: 3 };
+        Set::new(&Config {
+            limits,
+            extend: false,
+            gathers: false,
+            expected_ids: 0,
+            memory_bytes_max: usize::MAX,
+            shape,
+        })
+        .unwrap()
+    }
+
+    fn observe(set: &Set, part: u64) {
+        for n in part * PART..(part + 1) * PART {
+            let id = u128::from(n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+            set.ask(Fingerprint::from_u128(id), When::Now(part as i64 * SLICE), Act::Observe);
+        }
+        while !set.sweep(Duration::from_secs(1)) {}
+    }
+
+    /// By shard, how many ids it has forgotten since it was swept, and how full it is.
+    fn state(set: &Set) -> Vec<(u64, f64)> {
+        let state = |shard| {
+            let held = set.hold(shard);
+            (held.core.forgotten, held.fill())
+        };
+        set.shards.iter().map(state).collect()
+    }
+
+    #[test]
+    fn a_set_from_which_as_many_ids_leave_as_come_is_left_alone() {
+        let set = set();
+        (0..4 * 64).for_each(|part| observe(&set, part));
+        for (forgotten, fill) in state(&set) {
+            assert!(fill > SWEPT_FILL && fill < 1.0, "{fill}");
+            assert!(forgotten > 2 * 64 * PART / 2, "swept: {forgotten} forgotten since");
+        }
+        // Then a tenth as many come: what the others had is made smaller.
+        for part in 4 * 64..6 * 64 {
+            if part % 10 == 0 {
+                observe(&set, part);
+            }
+        }
+        for (forgotten, fill) in state(&set) {
+            assert!(fill > 0.2 && forgotten < 20 * PART, "{fill} {forgotten}");
+        }
+    }
+
+    #[test]
+    fn a_shard_is_as_full_as_its_segments_have_entries() {
+        let set = set();
+        assert_eq!(state(&set), [(0, 0.0); 2]);
+        observe(&set, 0);
+        for shard in &set.shards {
+            let mut held = set.hold(shard);
+            let (mut entries, mut places) = (0, 0);
+            for root in 0..held.shard.roots.len() {
+                let mut named: Vec<_> =
+                    held.shard.roots[root].slots().iter().map(super::super::directory::Slot::segment).collect();
+                named.dedup_by_key(|segment| segment.lines());
+                for segment in named.into_iter().filter(|segment| segment.has_lines()) {
+                    entries += held.open(segment).entries().count();
+                    places += 5 << segment.class();
+                }
+            }
+            assert!(entries > 0 && (held.fill() - entries as f64 / places as f64).abs() < 1e-9);
+        }
+    }
+}
