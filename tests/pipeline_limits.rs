@@ -72,7 +72,7 @@ fn what_waits_for_a_flush_does_not_fill_the_set() {
         for (sinks, workers) in [(1, 1), (2, 1), (2, 2)] {
             let dir = tempfile::tempdir().unwrap();
             let pipeline = Pipeline::builder(limit(builder()).open(dir.path()).unwrap());
-            let pipeline = pipeline.workers(workers).queue_events(2_000);
+            let pipeline = pipeline.workers(workers).queue_events(8_000);
             let pipeline = (0..sinks).fold(pipeline, |pipeline, _| pipeline.sink(Buffered)).start().unwrap();
             submit_all(&pipeline);
             assert_all_delivered(&pipeline.drain().unwrap(), &format!("{sinks} sinks, {workers} workers"));

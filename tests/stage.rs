@@ -78,7 +78,7 @@ fn an_id_is_seen_once_its_batch_is_committed_or_ahead_of_it() {
         let one = ids(&dedup, [1, 2]);
         let is_seen = || dedup.reserve_fingerprints(&one[..1]).unwrap().verdicts() == [ReserveVerdict::Duplicate];
         let mut reserved = stage.reserve(Ids::new(&one)).unwrap();
-        stage.commit_ahead(&mut reserved, &mut host).unwrap();
+        assert!(stage.commit_ahead(&mut reserved, &mut host).unwrap());
         assert_eq!(is_seen(), is_ahead, "{delivery}");
         stage.delivered(Some(reserved), Ids::new(&one), 7, Instant::now());
         assert_eq!((stage.len(), stage.is_ready(), stage.batches().copied().collect::<Vec<_>>()), (1, true, vec![7]));
@@ -318,8 +318,11 @@ fn a_batch_that_is_passed_by_is_unknown() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
     let (dedup, start) = full(&dir, &clock);
     let (mut stage, mut host) = (stage(&dedup, Delivery::AtLeastOnce), Numbers::default());
-    host.answers = vec![Unrecorded::PassBy; 2];
+    host.answers = vec![Unrecorded::PassBy; 3];
     let batch = ids(&dedup, start..start + 1_000);
+    let ahead = Stage::<u64>::new(&dedup, Delivery::AtMostOnce, CommitAt::Once, Repeats::AreDuplicates);
+    let passed_by = ahead.commit_ahead(&mut ahead.reserve(Ids::new(&batch)).unwrap(), &mut host).unwrap();
+    assert!(!passed_by && std::mem::take(&mut host.failed) == [1_000]);
     assert_eq!(pass(&mut stage, &batch, 1, &mut host).unwrap(), Some(1));
     assert_eq!((host.failed.as_slice(), host.recorded.as_slice()), ([1_000].as_slice(), [].as_slice()));
     let verdicts = dedup.reserve_fingerprints(&batch).unwrap().verdicts().to_vec();

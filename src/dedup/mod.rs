@@ -251,8 +251,8 @@ impl Deduplicator {
         Ok(Reservation::new(&self.inner, &fingerprints, Some(&times), each))
     }
 
-    /// How many ids all who use the set should have reserved at a time, together: half of what its limits let it hold, but one at
-    /// least; `None` without limits. A reserved ID cannot be forgotten to make room, so who reserves much more has events
+    /// How many ids all who use the set should have reserved at a time, together: half of `max_ids`, one for each 128 bytes of
+    /// `max_memory`, of either half as many where payloads are compared, and one at least; `None` without limits. A reserved ID cannot be forgotten to make room, so who reserves much more has events
     /// refused, [`Unjudged::Full`], that the oldest ids could have made room for.
     #[must_use]
     pub fn reserve_max(&self) -> Option<usize> {

@@ -242,9 +242,13 @@ impl Reservation {
         self.pending.len().max(self.digests.len())
     }
 
-    /// Gives back the memory of the verdicts: nobody asks for them any more.
-    pub(crate) fn drop_verdicts(&mut self) {
+    /// Gives back the memory of what is only for who asked: the verdicts, and room for ids that are not reserved.
+    pub(crate) fn shrink(&mut self) {
         self.verdicts = Vec::new();
+        if self.pending.capacity() > 2 * self.pending.len() {
+            self.pending.shrink_to_fit();
+            self.places.iter_mut().for_each(Places::shrink);
+        }
     }
 
     /// The ids that are reserved here and not committed.

@@ -159,7 +159,7 @@ impl<B> Stage<B> {
         Self { dedup: dedup.clone(), delivery, repeats, delivered, share, ids: 0, span }
     }
 
-    /// With one of `stages` equal shares of what may be reserved of the set: see [`Deduplicator::reserve_max`].
+    /// With one of `stages` equal shares of what may be reserved of the set, of one ID at least: see [`Deduplicator::reserve_max`].
     #[must_use]
     pub fn one_of(self, stages: usize) -> Self {
         let share = self.dedup.reserve_max().map(|ids| (ids / stages.max(1)).max(1));
@@ -230,24 +230,27 @@ impl<B> Stage<B> {
         }
     }
 
-    /// Commits what is reserved and about to be delivered, where the mode is [`Delivery::AtMostOnce`].
+    /// Commits what is reserved and about to be delivered, where the mode is [`Delivery::AtMostOnce`]. False when it is passed by:
+    /// delivered all the same, it may be so twice.
     ///
     /// # Errors
     /// The host's. Nothing was recorded, and it must not be delivered.
-    pub fn commit_ahead<H: Host<B>>(&self, reserved: &mut Reservation, host: &mut H) -> Result<(), H::Error> {
-        if self.delivery == Delivery::AtMostOnce {
-            let progress = host.progress(None, Some(reserved))?;
-            record(&self.dedup, Some(reserved), &progress, host)?;
+    pub fn commit_ahead<H: Host<B>>(&self, reserved: &mut Reservation, host: &mut H) -> Result<bool, H::Error> {
+        if self.delivery != Delivery::AtMostOnce {
+            return Ok(true);
         }
-        Ok(())
+        let progress = host.progress(None, Some(reserved))?;
+        record(&self.dedup, Some(reserved), &progress, host)
     }
 
     /// Takes a batch that was delivered at `now`, to be committed. `ids` is what was asked about; `None` was reserved when nothing could
-    /// be judged.
+    /// be judged. What its verdicts were is not known any more from then on.
     pub fn delivered(&mut self, reservation: Option<Reservation>, ids: Ids<'_>, batch: B, now: Instant) {
         let mut reservation = reservation;
         let repeats = reservation.as_ref().map_or_else(Vec::new, |reserved| self.extending(ids, reserved.verdicts()));
-        reservation.iter_mut().for_each(Reservation::drop_verdicts);
+        if self.at() != CommitAt::Once {
+            reservation.iter_mut().for_each(Reservation::shrink);
+        }
         self.span = self.span.with(self.span(ids));
         let ids = reservation.as_ref().map_or(0, Reservation::events) + repeats.len();
         self.ids += ids;

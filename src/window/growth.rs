@@ -250,9 +250,13 @@ impl Held<'_> {
         next
     }
 
-    /// How full the shard's segments are, from 0 to 1, going by the ids that are remembered.
-    pub(super) fn fill(&self) -> f64 {
-        let tally = self.tally();
+    /// How full the shard's segments are, from 0 to 1, when so many ids are remembered.
+    pub(super) fn fill(&self, live: u64) -> f64 {
+        (live + self.core.pending) as f64 / self.places().max(1) as f64
+    }
+
+    /// How many entries the shard's segments have room for.
+    pub(super) fn places(&self) -> usize {
         let mut places = 0;
         for root in &self.shard.roots {
             let slots = root.slots();
@@ -263,7 +267,7 @@ impl Held<'_> {
                 at += slots.len() >> segment.depth();
             }
         }
-        (tally.live + tally.pending) as f64 / places.max(1) as f64
+        places
     }
 
     fn is_used_well(&mut self, segment: SegmentRef, cleaned: u64) -> bool {

@@ -86,6 +86,11 @@ impl Places {
         self.fingerprints.append(&mut self.others);
     }
 
+    /// Gives back room that is not needed any more.
+    pub(crate) fn shrink(&mut self) {
+        self.lines.shrink_to_fit();
+    }
+
     /// What is reserved.
     pub(crate) fn fingerprints(&mut self) -> &mut Vec<Fingerprint> {
         &mut self.fingerprints

@@ -78,6 +78,8 @@ pub(super) struct Core {
     pub(super) moved: u64,
     /// Ids forgotten since the last sweep.
     pub(super) forgotten: u64,
+    /// How many these were when it was last looked up how full the shard is.
+    pub(super) looked_at: u64,
     /// Gathered for a log and not taken yet.
     pub(super) changes: Changes,
     /// Every directory there was: readers without the lock may still look at old ones. Not boxed, as the roots point into
@@ -171,6 +173,7 @@ impl Shard {
             pending: 0,
             evicted_early: 0,
             moved: 0,
+            looked_at: 0,
             forgotten: 0,
             changes: Changes::default(),
             directories: vec![slots],

@@ -53,7 +53,8 @@ impl Commits {
     /// Commits what is to be delivered only afterwards.
     pub fn commit_ahead(&mut self, reserved: &mut Reservation, outputs: &Outputs) -> Result<(), Failure> {
         let (stage, mut recording) = self.recording(outputs);
-        stage.commit_ahead(reserved, &mut recording)
+        // It is not passed by: see `delivery`.
+        stage.commit_ahead(reserved, &mut recording).map(|_| ())
     }
 
     /// Commits a batch that is out, or has it wait for others.
