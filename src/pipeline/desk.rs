@@ -26,10 +26,11 @@ use super::commit::{Out, Recorder};
 use super::commit_queue::{CommitAt, Flush};
 use super::flight::{Failure, Flight};
 use super::held::{Attached, Delayed};
+use super::ids::Ids;
 use super::lane::{Job, Lanes};
 use super::repeats::Marked;
 use super::settle::{Settled, Tellings, Untold};
-use super::stage::{Ids, Repeats, Stage};
+use super::stage::{Repeats, Stage};
 use crate::dedup::{Error, Reservation};
 use crate::event::{Fingerprint, OwnedEvent, Unjudged};
 

@@ -4,9 +4,9 @@ use super::batch::{Batch, Place, Single, places};
 use super::commit::Recording;
 use super::desk::{Desk, Stop};
 use super::flight::Flight;
+use super::ids::Ids;
 use super::settle::Tellings;
 use super::sorted::Sorted;
-use super::stage::Ids;
 use crate::dedup::Reservation;
 use crate::event::{Fingerprint, OwnedEvent, Unjudged};
 

@@ -30,6 +30,7 @@ mod error;
 mod failing;
 mod flight;
 mod held;
+mod ids;
 mod judge;
 mod lane;
 mod producer;
@@ -65,10 +66,11 @@ pub use builder::PipelineBuilder;
 pub use commit_queue::{CommitAt, CommitStep, Flush};
 pub use delivery::Delivery;
 pub use error::{BatchRefused, DrainError, Refused, StartError, SubmitError};
+pub use ids::Ids;
 pub use producer::Producer;
 pub use ready::Ready;
 pub use settle::Settled;
-pub use stage::{Host, Ids, Repeats, Stage, Unrecorded};
+pub use stage::{Host, Repeats, Stage, Unrecorded};
 
 /// Carries events to sinks, each ID once within the window.
 ///
