@@ -68,7 +68,7 @@ impl Sink for Buffered {
 fn what_waits_for_a_flush_does_not_fill_the_set() {
     let builder = || Deduplicator::builder().durability(Durability::Interval(Duration::from_secs(3600)));
     for limit in [|builder: Builder| builder.max_ids(1_000), |builder: Builder| builder.max_memory(256 << 10)] {
-        // With a thread of its own, one sink for the worker, and two for two of them.
+        // One sink is its worker's own; two have threads of their own.
         for (sinks, workers) in [(1, 1), (2, 1), (2, 2)] {
             let dir = tempfile::tempdir().unwrap();
             let pipeline = Pipeline::builder(limit(builder()).open(dir.path()).unwrap());
